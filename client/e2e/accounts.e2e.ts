@@ -104,11 +104,10 @@ test("somebody gets a display name and another password, ends their other sessio
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
   await ben.page.getByText("Message deleted").first().waitFor();
-  for (const { context } of [ann, ben, other]) await context.close();
 }, 120_000);
 
 test("a button that waits for its answer keeps the focus, and is pressed once however often", async () => {
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "cleo-waits", OPTIONS);
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 0), "cleo-waits", OPTIONS);
   let asked = 0;
   let answer = () => {};
   const mayAnswer = new Promise<void>((done) => (answer = done));
@@ -131,7 +130,6 @@ test("a button that waits for its answer keeps the focus, and is pressed once ho
   answer();
   await page.getByRole("alert").filter({ hasText: /\S/ }).first().waitFor();
   expect([await hasFocus(), asked]).toEqual([true, 1]);
-  await context.close();
 });
 
 test("an owner disables and enables somebody whose app is open elsewhere, gives them a link and a role, and deletes another", async () => {
@@ -180,7 +178,6 @@ test("an owner disables and enables somebody whose app is open elsewhere, gives 
   await dialog.getByText("boss-people made dan-people admin of the server.").waitFor();
   await dialog.getByText(/^boss-people deleted the account of (deleted user|eve-people)\./).waitFor();
   expect(await faultsIn(page)).toEqual([]);
-  for (const { context } of [boss, dan, eve]) await context.close();
 }, 120_000);
 
 test("an admin filters a word, closes the sign-up, looks at a report, and manages a room that they are not in", async () => {
@@ -268,7 +265,6 @@ test("an admin filters a word, closes the sign-up, looks at a report, and manage
   // The admin is still not in it.
   await page.keyboard.press("Escape");
   await eventually(() => page.locator(`[data-room="${roomId}"]`).count(), 0);
-  for (const { context } of [boss, dan]) await context.close();
 }, 120_000);
 
 test("the first person of an empty server is told that it is theirs, cannot leave it without an owner, and nobody else is told", async () => {
@@ -294,12 +290,11 @@ test("the first person of an empty server is told that it is theirs, cannot leav
   await messageTo(second.page, "General").waitFor();
   expect(await second.page.getByText(/^You own this server/).count()).toBe(0);
   expect(await second.page.getByRole("button", { name: "Administration" }).count()).toBe(0);
-  for (const { context } of [first, second]) await context.close();
   await house.close();
 }, 120_000);
 
 test("a double click, a second Enter and one that is held end one session, and not the next ones too", async () => {
-  const { page, context } = await stage.enter("fay-sessions");
+  const { page } = await stage.enter("fay-sessions");
   await page.getByRole("button", { name: /^Your account/ }).click();
   const dialog = page.getByRole("dialog", { name: "Your account" });
   const ends = dialog.getByRole("button", { name: /^End the session/ });
@@ -345,5 +340,4 @@ test("a double click, a second Enter and one that is held end one session, and n
     }
     await page.keyboard.up("Enter");
   });
-  await context.close();
 }, 60_000);

@@ -20,8 +20,6 @@ test("a person sees that another one is typing, until the message is sent", asyn
   await say(ann.page, "I am here");
   await message(ben.page, "I am here").waitFor();
   await ben.page.getByText("ann-typing is typing…").waitFor({ state: "detached" });
-  await ann.context.close();
-  await ben.context.close();
 });
 
 /** Hovers over a message, and clicks one of its actions. */
@@ -63,11 +61,10 @@ test("a message can be edited, also with Arrow Up, and Escape cancels the edit",
   await eventually(() => field.evaluate((one) => one === document.activeElement), true);
   await field.press("Escape");
   talker.close();
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("what is typed right after Arrow Up goes into the edit, and none of it into the composer", async () => {
-  const { page, context } = await stage.enter("quick-editor");
+  const { page } = await stage.enter("quick-editor");
   await say(page, "stored");
   await page.locator("[data-part=body]").filter({ hasText: "storedSent" }).waitFor();
   // The state is shown at intervals: this change begins one.
@@ -83,7 +80,6 @@ test("what is typed right after Arrow Up goes into the edit, and none of it into
   await page.keyboard.press("Enter");
   await message(page, "stored twice").waitFor();
   expect(await messageTo(page, "General").inputValue()).toBe("");
-  await context.close();
 });
 
 test("a deletion is undone with a button, and with keys, before anybody has seen it", async () => {
@@ -116,7 +112,6 @@ test("a deletion is undone with a button, and with keys, before anybody has seen
   await message(ben.page, "it stays").waitFor();
   await message(ben.page, "think again").waitFor();
   expect(ben.frames.filter((frame) => frame.includes('"deleted"'))).toEqual([]);
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("a deleted message leaves a mark and no text, even if its page is left at once", async () => {
@@ -132,7 +127,6 @@ test("a deleted message leaves a mark and no text, even if its page is left at o
     await page.getByRole("log").getByText("Message deleted").last().waitFor();
     await eventually(async () => (await page.content()).includes("never mind this"), false);
   }
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("a deletion that could still be undone is carried out if its tab is closed or left, at the latest by the next page", async () => {
@@ -165,7 +159,6 @@ test("a deletion that could still be undone is carried out if its tab is closed 
     await eventually(() => keptIn(next).then((kept) => kept.includes(text)), false);
     await next.close();
   }
-  await Promise.all([context.close(), ben.context.close()]);
 });
 
 /** All that the outbox has in this browser. */
@@ -196,7 +189,6 @@ test("people react to a message, see who else did, and take a reaction back", as
   await seen.click();
   await message(ben.page, "cake at four").getByRole("button", { name: "🎉 2: you, ann-reacts" }).click();
   await message(ann.page, "cake at four").getByRole("button", { name: "🎉 1: you", exact: true }).waitFor();
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("an answer shows the present state of the message that it answers, and leads to it", async () => {
@@ -218,7 +210,6 @@ test("an answer shows the present state of the message that it answers, and lead
     () => ben.page.evaluate(() => document.activeElement?.textContent?.includes("who is coming at four")),
     true,
   );
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("every action of a message works with keys, and after a long press", async () => {
@@ -262,11 +253,10 @@ test("every action of a message works with keys, and after a long press", async 
   await ann.page.keyboard.press("Enter");
   await ann.page.getByRole("dialog").getByRole("button", { name: "React with 👍" }).press("Enter");
   await message(ann.page, "for the keys").getByRole("button", { name: "👍 1: you" }).waitFor();
-  await ann.context.close();
 });
 
 test("the reactions that are open stay when new messages move their row away from the mouse", async () => {
-  const { page, context } = await stage.enter("ann-still");
+  const { page } = await stage.enter("ann-still");
   const writer = await person(both(stage.house)[1], "writer-below");
   await writer.say("0", "react to me");
   await message(page, "react to me").hover();
@@ -285,7 +275,6 @@ test("the reactions that are open stay when new messages move their row away fro
   await page.keyboard.press("Escape");
   await eventually(() => row.locator("[role=toolbar]").count(), 0);
   writer.close();
-  await context.close();
 });
 
 test("a finger that rests on a message opens its actions, though it trembles, but not one that scrolls", async () => {
@@ -307,7 +296,6 @@ test("a finger that rests on a message opens its actions, though it trembles, bu
   expect(await page.getByRole("dialog").count()).toBe(0);
   await press([1, 3, 2]);
   await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
-  await context.close();
 });
 
 test("a finger that rests in the field of an edit places the caret, and opens no actions", async () => {
@@ -328,12 +316,11 @@ test("a finger that rests in the field of an edit places the caret, and opens no
   await field.press("Escape");
   await press({ x: x + 9, y: y + 9 });
   await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
-  await context.close();
 });
 
 test("a row keeps the focus however far its reader scrolls, and an edit that is out of sight keeps the keys", async () => {
   const talker = await person(both(stage.house)[1], "talker-far");
-  const { page, context } = await stage.enter("ann-far");
+  const { page } = await stage.enter("ann-far");
   const { body } = await talker.browser.post<{ id: string }>("/api/rooms", { name: "Far" });
   for (let from = 0; from < 480; from += 80)
     await Promise.all(Array.from({ length: 80 }, (_, at) => talker.say(body.id, `line ${from + at}`)));
@@ -365,7 +352,6 @@ test("a row keeps the focus however far its reader scrolls, and an edit that is 
   await message(page, "my word and more").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop = log.scrollHeight));
   expect(await page.evaluate(() => document.activeElement?.getAttribute("data-seq"))).toBe(seq);
-  await context.close();
   talker.close();
 });
 
@@ -405,6 +391,5 @@ test("what is typed into an edit that ends elsewhere is sent nowhere, and the en
   }
   const left = () => page.evaluate(() => Object.keys(localStorage).filter((key) => key.includes("change")));
   await eventually(left, []);
-  await context.close();
   owner.close();
 });

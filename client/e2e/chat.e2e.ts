@@ -46,8 +46,6 @@ test("two people on two replicas sign up and talk in General", async () => {
     await people.getByText("ben", { exact: true }).waitFor();
   }
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 /** Milliseconds of a small request by this page: the delay that the machine causes at present. */
@@ -94,8 +92,6 @@ test("a message reaches the other window within 100 ms, plus the time that a bus
   expect(shortest, `milliseconds: ${delays.join(", ")}; requests: ${requests.join(", ")}`).toBeLessThan(
     100 + 4 * request,
   );
-  await speaker.context.close();
-  await hearer.context.close();
 });
 
 test("a private room appears for the other person at the first message, and a third neither sees, hears nor reads it", async () => {
@@ -130,7 +126,6 @@ test("a private room appears for the other person at the first message, and a th
   await eve.page.evaluate((id) => (location.hash = `#/room/${id}`), roomId);
   await eve.page.getByRole("heading", { name: "Not one of your rooms" }).waitFor();
   expect(await eve.page.getByText("Between the two of us").count()).toBe(0);
-  for (const actor of [cat, dan, eve]) await actor.context.close();
 });
 
 test("a named room is created, found, joined and left", async () => {
@@ -162,13 +157,11 @@ test("a named room is created, found, joined and left", async () => {
   await say(fay.page, "For all");
   await message(gus.page, "For all").waitFor();
   expect(gus.frames.filter((frame) => frame.includes("Only for gardeners"))).toEqual([]);
-  await fay.context.close();
-  await gus.context.close();
 });
 
 test("a button that joins a room is busy until the answer comes, keeps the focus, and joins once however often it is pressed", async () => {
   const host = await stage.enter("host");
-  const { page, link, context } = await stage.enter("hal", { replica: 1, link: true });
+  const { page, link } = await stage.enter("hal", { replica: 1, link: true });
   for (const name of ["By address", "By list"]) {
     const id = await host.page.evaluate(async (named) => {
       const body = JSON.stringify({ name: named });
@@ -188,13 +181,11 @@ test("a button that joins a room is busy until the answer comes, keeps the focus
     await messageTo(page, name).waitFor();
     await eventually(() => messageTo(page, name).evaluate((one) => one === document.activeElement), true);
   }
-  await host.context.close();
-  await context.close();
 });
 
 test("an answer that comes after its dialog was closed takes nobody away from what they do", async () => {
   const host = await stage.enter("host-again");
-  const { page, link, context } = await stage.enter("hana", { replica: 1, link: true });
+  const { page, link } = await stage.enter("hana", { replica: 1, link: true });
   await host.page.evaluate(async () => {
     const headers = { "content-type": "application/json" };
     await fetch("/api/rooms", { method: "POST", headers, body: JSON.stringify({ name: "Too late" }) });
@@ -236,8 +227,6 @@ test("an answer that comes after its dialog was closed takes nobody away from wh
   await made;
   await page.evaluate(() => new Promise((done) => setTimeout(done, 300)));
   expect(await messageTo(page, "Too late").count()).toBe(1);
-  await host.context.close();
-  await context.close();
 });
 
 test("what is typed for a private room that is still being made goes there, unless its user goes back to a field", async () => {
@@ -315,8 +304,6 @@ test("written text is shown character by character, and none of it runs", async 
     expect(await page.evaluate(() => "__xss" in window)).toBe(false);
     expect(complaints).toEqual([]);
   }
-  await ivy.context.close();
-  await jon.context.close();
 });
 
 test("only web addresses become links, and they leak nothing", async () => {
@@ -351,11 +338,10 @@ test("only web addresses become links, and they leak nothing", async () => {
       ["joe@example.org", "mailto:joe@example.org"],
     ],
   );
-  await kim.context.close();
 });
 
 test("a taken name, a refused password and a wrong one are explained at their fields", async () => {
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "stranger");
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 0), "stranger");
   await signUp(page, "lou");
   await messageTo(page, "General").waitFor();
   await page.getByRole("button", { name: "Log out" }).click();
@@ -394,7 +380,6 @@ test("a taken name, a refused password and a wrong one are explained at their fi
   await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
   await page.getByRole("button", { name: "Log in" }).click();
   await messageTo(page, "General").waitFor();
-  await context.close();
 });
 
 test("logging out in one window logs out the other", async () => {
@@ -404,5 +389,4 @@ test("logging out in one window logs out the other", async () => {
   await messageTo(other, "General").waitFor();
   await page.getByRole("button", { name: "Log out" }).click();
   await other.getByText("Your session has ended.").waitFor();
-  await context.close();
 });

@@ -57,8 +57,6 @@ test("a favourite room is on top of the list in all windows, also after a reload
   await choose(other, "Remove from favourites");
   for (const page of [ann.page, other]) await eventually(() => favourites(page).count(), 0);
   await room(ann.page, "General").waitFor();
-  await ann.context.close();
-  await other.context().close();
 });
 
 test("a hidden direct room is gone from all windows until its next message, or until it is opened", async () => {
@@ -97,5 +95,4 @@ test("a hidden direct room is gone from all windows until its next message, or u
   await other.keyboard.press("Enter");
   await messageTo(other, "ben-hides").waitFor();
   await isListed(1);
-  await Promise.all([ann.context.close(), ben.context.close(), other.context().close()]);
 });

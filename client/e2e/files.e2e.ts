@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import type { Page, Route } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { PATIENCE_MS, until } from "../../server/src/testing.ts";
+import { both, PATIENCE_MS, person, until } from "../../server/src/testing.ts";
 import {
   eventually,
   faultsInBoth,
@@ -65,19 +65,13 @@ const GIF = {
 
 /** The process that decodes images begins with the first one, which on a busy machine may be too late for that one. */
 async function startDecoder(): Promise<void> {
-  const { page, context } = await stage.enter("first");
-  const base64 = png("first.png").buffer.toString("base64");
-  await until(
-    async () =>
-      (await page.evaluate(async (image) => {
-        const body = Uint8Array.from(atob(image), (letter) => letter.charCodeAt(0));
-        const headers = { "X-File-Name": "first.png", "X-Room-Id": "0" };
-        return (await fetch("/api/files", { method: "POST", headers, body })).status;
-      }, base64)) === 201,
-    4 * PATIENCE_MS,
-    "the first image",
-  );
-  await context.close();
+  const first = await person(both(stage.house)[0], "first");
+  const { address, cookie } = first.browser;
+  const headers = { cookie, origin: address, "x-file-name": "first.png", "x-room-id": "0" };
+  const body = new Uint8Array(png("first.png").buffer);
+  const send = () => fetch(`${address}/api/files`, { method: "POST", headers, body });
+  await until(async () => (await send()).status === 201, 4 * PATIENCE_MS, "the first image");
+  first.close();
 }
 
 const text = (name: string, bytes = 5): Given => ({
@@ -192,8 +186,6 @@ test("a pasted image and a picked file reach somebody on another replica, and go
   await eventually(() => image(ann.page, "A green garden").count(), 0);
   await eventually(() => image(ben.page, "A green garden").count(), 0);
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("files are dropped on the conversation, and nowhere else; what is refused is told before anything is sent", async () => {
@@ -230,11 +222,10 @@ test("files are dropped on the conversation, and nowhere else; what is refused i
   );
   await page.getByText("“9.txt” is one too many: a message takes 10 files.").waitFor();
   await eventually(() => tray(page).getByRole("listitem").count(), 10);
-  await cat.context.close();
 });
 
 test("files are pasted although the system adds their names or paths as a text, but a picture of a text is not", async () => {
-  const { page, context } = await stage.enter("pat");
+  const { page } = await stage.enter("pat");
   const pair = [text("one.txt"), text("zwei ü.txt")];
   const written = await page.evaluateHandle(() => {
     const pastes: boolean[] = [];
@@ -256,11 +247,10 @@ test("files are pasted although the system adds their names or paths as a text, 
     // The browser writes what nobody takes.
     expect(await written.evaluate((pastes) => pastes.splice(0))).toEqual([true, false]);
   }
-  await context.close();
 });
 
 test("a folder is left out of a drop, and no file in its place, also beside a text", async () => {
-  const { page, context } = await stage.enter("fox");
+  const { page } = await stage.enter("fox");
   // No script can make a folder.
   await page.evaluate(() => {
     DataTransferItem.prototype.webkitGetAsEntry = function entry() {
@@ -272,11 +262,10 @@ test("a folder is left out of a drop, and no file in its place, also beside a te
   await page.getByText("Folders cannot be sent").waitFor();
   await tray(page).getByText("file.txt").waitFor();
   expect(await tray(page).getByRole("listitem").count()).toBe(1);
-  await context.close();
 });
 
 test("a file that has changed since it was picked is refused by its name", async () => {
-  const { page, context } = await stage.enter("rae");
+  const { page } = await stage.enter("rae");
   const folder = await mkdtemp(join(tmpdir(), "hubbub-picked-"));
   const path = join(folder, "day.log");
   await writeFile(path, "first line");
@@ -296,11 +285,10 @@ test("a file that has changed since it was picked is refused by its name", async
     .waitFor();
   expect(await tray(page).count()).toBe(0);
   await rm(folder, { recursive: true });
-  await context.close();
 });
 
 test("a message takes along what was pasted before Enter, though it is listed later, but not what was typed after", async () => {
-  const { page, context } = await stage.enter("swift");
+  const { page } = await stage.enter("swift");
   let answer = () => {};
   await page.route("**/api/files", async (route) => {
     if (route.request().method() === "GET") await new Promise<void>((resolve) => (answer = resolve));
@@ -319,7 +307,6 @@ test("a message takes along what was pasted before Enter, though it is listed la
     .getByRole("link", { name: /late\.txt/ })
     .waitFor();
   expect(await composer.inputValue()).toBe("and now");
-  await context.close();
 });
 
 test("what is to be sent stays with its room, also after a reload, and can be removed with the keys", async () => {
@@ -348,8 +335,6 @@ test("what is to be sent stays with its room, also after a reload, and can be re
   await page.keyboard.press("Enter");
   await room(eve.page, "General").click();
   await isDrawn(eve.page, "The third");
-  await dan.context.close();
-  await eve.context.close();
 });
 
 test("a message waits for its files, and what is said after it waits too; a cancelled one is the draft again", async () => {
@@ -387,8 +372,6 @@ test("a message waits for its files, and what is said after it waits too; a canc
   for (const one of [fay, gus]) expect(await message(one.page, "never").count()).toBe(0);
   expect(await messageTo(page, "General").inputValue()).toBe("never");
   await page.getByRole("list", { name: "Files to send" }).getByText("never.txt").waitFor();
-  await fay.context.close();
-  await gus.context.close();
 });
 
 test("an upload goes on by itself after a cut and after a reload, and its message is sent once", async () => {
@@ -413,8 +396,6 @@ test("an upload goes on by itself after a cut and after a reload, and its messag
   await hal.page.reload();
   await message(hal.page, "kept").locator("[data-seq]").waitFor();
   for (const { page } of [hal, ida]) expect(await message(page, "kept").count()).toBe(1);
-  await hal.context.close();
-  await ida.context.close();
 });
 
 test("images of a message are looked at with the keys, and the focus goes back to the one that was opened", async () => {
@@ -444,7 +425,6 @@ test("images of a message are looked at with the keys, and the focus goes back t
   await page.goBack();
   await dialog.waitFor({ state: "detached" });
   await messageTo(page, "General").waitFor();
-  await jan.context.close();
 });
 
 test("a sent image stays in sight until the stored one has come", async () => {
@@ -471,7 +451,6 @@ test("a sent image stays in sight until the stored one has come", async () => {
   release();
   await isDrawn(page, "lake.png");
   await eventually(() => sent.count(), 0);
-  await context.close();
 });
 
 test("an image that cannot be loaded shows its name, and can be tried again", async () => {
@@ -486,7 +465,6 @@ test("an image that cannot be loaded shows its name, and can be tried again", as
   await page.unroute("**/thumbnail", away);
   await row.getByRole("button", { name: "Try again" }).click();
   await isDrawn(page, "lost.png");
-  await kim.context.close();
 });
 
 test("a chosen picture is shown to others instead of the initials, until it is removed", async () => {
@@ -506,8 +484,6 @@ test("a chosen picture is shown to others instead of the initials, until it is r
   await account.getByRole("button", { name: "Remove picture" }).click();
   await account.getByRole("button", { name: "Choose a picture" }).waitFor();
   await eventually(() => picture(noa.page).count(), 0);
-  await mia.context.close();
-  await noa.context.close();
 });
 
 test("a phone picks, shows and leafs through images; with reduced motion none plays by itself; axe finds no fault, light and dark", async () => {
@@ -561,11 +537,10 @@ test("a phone picks, shows and leafs through images; with reduced motion none pl
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
   expect(lee.complaints).toEqual([]);
-  await lee.context.close();
 });
 
 test("however many files are refused, the composer stays in the page, and each reason is said once", async () => {
-  const { page, context } = await stage.enter("una-many");
+  const { page } = await stage.enter("una-many");
   await page.setViewportSize({ width: 360, height: 640 });
   const many = Array.from({ length: 60 }, (_, at) =>
     text(`${"a long name ".repeat(8)}${at}.txt`, at < 40 ? 5 : 0),
@@ -585,5 +560,4 @@ test("however many files are refused, the composer stays in the page, and each r
       expect(y + high).toBeLessThanOrEqual(height);
     }
   }
-  await context.close();
 });

@@ -41,7 +41,7 @@ function searches(page: Page): string[] {
 }
 
 test("among 10,000 people and 1,000 rooms any part of a name finds it, with correct totals and few requests", async () => {
-  const { page, context, complaints } = await stage.enter("fay");
+  const { page, complaints } = await stage.enter("fay");
   const asked = searches(page);
   const people = page.getByRole("complementary", { name: "People" });
   const field = people.getByRole("searchbox");
@@ -87,11 +87,10 @@ test("among 10,000 people and 1,000 rooms any part of a name finds it, with corr
   await dialog.getByRole("button", { name: "Join Plan 0999" }).click();
   await messageTo(page, "Plan 0999").waitFor();
   expect(complaints).toEqual([]);
-  await context.close();
 });
 
 test("Enter opens what was typed before it, and answers to earlier input are never shown", async () => {
-  const { page, context } = await stage.enter("gus");
+  const { page } = await stage.enter("gus");
   let release = () => {};
   const held = new Promise<void>((done) => (release = done));
   await page.route(/\/api\/users\?q=person-12$/, async (route) => {
@@ -117,11 +116,10 @@ test("Enter opens what was typed before it, and answers to earlier input are nev
   expect(before).not.toBe("person-56.even");
   await page.keyboard.press("Enter");
   await messageTo(page, before ?? "").waitFor();
-  await context.close();
 });
 
 test("Enter waits for the server's answer where nothing here has what was typed in its name", async () => {
-  const { page, context } = await stage.enter("gil");
+  const { page } = await stage.enter("gil");
   await createRoom(page, "Cats for fences greyer or ossified");
   let release = () => {};
   const held = new Promise<void>((done) => (release = done));
@@ -144,11 +142,10 @@ test("Enter waits for the server's answer where nothing here has what was typed 
   await page.keyboard.type("fenc");
   await page.keyboard.press("Enter");
   await messageTo(page, "Cats for fences greyer or ossified").waitFor();
-  await context.close();
 });
 
 test("whoever asks for more of a list goes on with the first new row, also where that was all", async () => {
-  const { page, context } = await stage.enter("ida");
+  const { page } = await stage.enter("ida");
   const focused = () => page.evaluate(() => document.activeElement?.closest("li")?.textContent ?? "");
   const names = (list: Locator) => list.getByRole("listitem").allTextContents();
   await page.getByRole("button", { name: "Browse rooms" }).click();
@@ -166,11 +163,10 @@ test("whoever asks for more of a list goes on with the first new row, also where
   await people.getByRole("button", { name: "Show more" }).press("Enter");
   await eventually(async () => (await names(people)).length, 200);
   await eventually(focused, (await names(people))[100] ?? "");
-  await context.close();
 });
 
 test("a search takes any characters as text", async () => {
-  const { page, context, complaints } = await stage.enter("hal");
+  const { page, complaints } = await stage.enter("hal");
   const people = page.getByRole("complementary", { name: "People" });
   const field = people.getByRole("searchbox");
   for (const text of ["(.*)+$", "[", "\\", "\u0007x", "שלום", "\uD800x", "x".repeat(200)]) {
@@ -180,5 +176,4 @@ test("a search takes any characters as text", async () => {
     await eventually(() => people.locator("[data-part=name]").allTextContents(), ["hal"]);
   }
   expect(complaints).toEqual([]);
-  await context.close();
 });

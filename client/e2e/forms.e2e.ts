@@ -101,18 +101,16 @@ test("what is typed while Save waits for its answer stays, in every form that is
   await answered("The settings are saved.");
   const kept = await page.request.get(new URL("/api/admin/settings", page.url()).href);
   expect(((await kept.json()) as { words: string[] }).words).toEqual(["rhubarb", "celery"]);
-  await ann.context.close();
 }, 120_000);
 
 test("whoever presses the button of a form goes on in the field that it refuses", async () => {
-  const { page, context } = await stage.enter("corrects");
+  const { page } = await stage.enter("corrects");
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByRole("button", { name: "Create room" }).press("Enter");
   await page.getByText("Give the room a name.").waitFor();
   await page.keyboard.type("Attic");
   await page.keyboard.press("Enter");
   await messageTo(page, "Attic").waitFor();
-  await context.close();
 });
 
 test("a display name that was changed in another window is shown in a form that is open, whose Save leaves it alone", async () => {
@@ -127,7 +125,6 @@ test("a display name that was changed in another window is shown in a form that 
   await page.getByText("You are shown as Ben Lee.").waitFor();
   await page.reload();
   await page.getByRole("button", { name: "Your account: Ben Lee" }).waitFor();
-  await ben.context.close();
 }, 60_000);
 
 test("two windows show one description of an image that is to be sent, the one that was typed last", async () => {
@@ -147,7 +144,6 @@ test("two windows show one description of an image that is to be sent, the one t
   await eventually(() => here?.inputValue(), "a dark dot");
   await here?.fill("");
   await eventually(() => there?.inputValue(), "");
-  await cleo.context.close();
 }, 60_000);
 
 test("back closes a dialog also after the page was loaded anew with another one open", async () => {
@@ -162,7 +158,6 @@ test("back closes a dialog also after the page was loaded anew with another one 
   await page.goBack();
   await dialog.waitFor({ state: "detached" });
   await messageTo(page, "General").waitFor();
-  await dan.context.close();
 }, 60_000);
 
 test("each part of a dialog that could not be read offers to try again, and the focus stays in the dialog", async () => {
@@ -201,7 +196,6 @@ test("each part of a dialog that could not be read offers to try again, and the 
   await page.getByRole("button", { name: "Administration" }).click();
   await fails("Settings", "Who can sign up");
   await fails("Numbers", "Online now");
-  await eve.context.close();
 }, 120_000);
 
 test("of choices for a room that are made one after another the last one counts, whichever answer comes first", async () => {
@@ -228,7 +222,6 @@ test("of choices for a room that are made one after another the last one counts,
   );
   expect(held.bodies).toEqual([{ level: "nothing" }, { level: "nothing" }]);
   expect(await choice(/^Nothing/).isChecked()).toBe(true);
-  await fay.context.close();
 }, 60_000);
 
 test("whoever folds replies or jumps to a day sees that it is under way, and another press does nothing", async () => {
@@ -259,5 +252,4 @@ test("whoever folds replies or jumps to a day sees that it is under way, and ano
   pages.next();
   await dialog.waitFor({ state: "detached" });
   expect(pages.bodies.length).toBe(1);
-  await gil.context.close();
 }, 60_000);

@@ -21,7 +21,7 @@ function focused(page: Page) {
 }
 
 test("? shows all shortcuts; in a field it is a character, and Ctrl / shows them", async () => {
-  const { page, context } = await stage.enter("ann");
+  const { page } = await stage.enter("ann");
   await page.keyboard.type("what?");
   await eventually(() => messageTo(page, "General").inputValue(), "what?");
   const dialog = page.getByRole("dialog", { name: "Keys" });
@@ -36,11 +36,10 @@ test("? shows all shortcuts; in a field it is a character, and Ctrl / shows them
   await page.keyboard.press("Escape");
   await eventually(() => dialog.count(), 0);
   expect(await messageTo(page, "General").inputValue()).toBe("what?");
-  await context.close();
 });
 
 test("an overlay that is opened while history steps back from a closed one stays open", async () => {
-  const { page, context } = await stage.enter("bet");
+  const { page } = await stage.enter("bet");
   const dialog = page.getByRole("dialog", { name: "Keys" });
   await page.keyboard.press("Control+/");
   await dialog.waitFor();
@@ -68,11 +67,10 @@ test("an overlay that is opened while history steps back from a closed one stays
   await page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
   await messageTo(page, "General").waitFor();
-  await context.close();
 });
 
 test("F6 moves between rooms, messages, composer and people, and Shift F6 moves back", async () => {
-  const { page, context } = await stage.enter("ben");
+  const { page } = await stage.enter("ben");
   await eventually(() => focused(page), "Message to General");
   // A region comes with its first page.
   await page.getByRole("log", { name: "Messages in General" }).waitFor();
@@ -91,11 +89,10 @@ test("F6 moves between rooms, messages, composer and people, and Shift F6 moves 
   await page.setViewportSize({ width: 900, height: 700 });
   await page.getByRole("complementary", { name: "People" }).waitFor({ state: "detached" });
   expect((await gone("F6")).slice(0, 3)).toEqual(round.slice(1));
-  await context.close();
 });
 
 test("the focus is not lost when its element disappears", async () => {
-  const { page, context } = await stage.enter("cat");
+  const { page } = await stage.enter("cat");
   for (let count = 0; count < 40; count++) await stage.talker.say("0", `line ${count}`);
   await message(page, "line 39").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 600));
@@ -109,11 +106,10 @@ test("the focus is not lost when its element disappears", async () => {
   await stage.talker.say("0", "and on");
   await message(page, "and on").waitFor();
   expect(await focused(page)).toBe("BODY");
-  await context.close();
 });
 
 test("Tab goes on from the last action of a message, which has gone by then, and back again", async () => {
-  const { page, context } = await stage.enter("cleo");
+  const { page } = await stage.enter("cleo");
   await stage.talker.say("0", "two pages");
   await stage.talker.say("0", "see https://example.org/one");
   await stage.talker.say("0", "see https://example.org/two");
@@ -129,11 +125,10 @@ test("Tab goes on from the last action of a message, which has gone by then, and
   }
   const [one, two] = ["https://example.org/one", "https://example.org/two"];
   expect(seen).toEqual([one, "Add reaction", two, "Message to General", two, one]);
-  await context.close();
 });
 
 test("a button whose name says what its press will do has no state that says the opposite", async () => {
-  const { page, context } = await stage.enter("pia");
+  const { page } = await stage.enter("pia");
   await stage.talker.say("0", "keep this");
   const row = message(page, "keep this");
   await row.locator("[data-seq]").focus();
@@ -147,13 +142,12 @@ test("a button whose name says what its press will do has no state that says the
   await row.locator("[data-seq]").focus();
   const unpin = row.getByRole("button", { name: "Unpin" });
   expect(await unpin.getAttribute("aria-pressed")).toBeNull();
-  await context.close();
 });
 
 test("a button that ends by its own press leaves the focus where it was", async () => {
   for (let from = 0; from < 120; from += 40)
     await Promise.all(Array.from({ length: 40 }, (_, at) => stage.talker.say("0", `word ${from + at}`)));
-  const { page, context } = await stage.enter("dee");
+  const { page } = await stage.enter("dee");
   await stage.talker.say("0", "react to this");
   const row = message(page, "react to this").locator("[data-seq]");
   await row.focus();
@@ -185,11 +179,10 @@ test("a button that ends by its own press leaves the focus where it was", async 
   await page.unrouteAll();
   await again.press("Enter");
   await eventually(() => focused(page), "Messages in General");
-  await context.close();
 });
 
 test("the open room stays visible in the list while other rooms move it", async () => {
-  const { page, context } = await stage.enter("dan", { viewport: { width: 1200, height: 480 } });
+  const { page } = await stage.enter("dan", { viewport: { width: 1200, height: 480 } });
   const people = await Promise.all(
     Array.from({ length: 12 }, (_, index) => person(both(stage.house)[1], `pal${index}`)),
   );
@@ -218,11 +211,10 @@ test("the open room stays visible in the list while other rooms move it", async 
     )
     .toBe(true);
   for (const one of people) one.close();
-  await context.close();
 });
 
 test("the page's title and icon show unread messages, with a number for those that call this person", async () => {
-  const { page, context } = await stage.enter("eve");
+  const { page } = await stage.enter("eve");
   const icon = async () =>
     decodeURIComponent((await page.locator("link[rel=icon]").getAttribute("href")) ?? "");
   await eventually(() => page.title(), "General - Hubbub");
@@ -245,11 +237,10 @@ test("the page's title and icon show unread messages, with a number for those th
   await room(page, "General").click();
   await eventually(icon, "/favicon.svg");
   await eventually(() => page.title(), "General - Hubbub");
-  await context.close();
 });
 
 test("Enter that is held sends neither the draft of the room that it opened, nor the completion that it took", async () => {
-  const { page, context } = await stage.enter("fay");
+  const { page } = await stage.enter("fay");
   await page.getByRole("complementary", { name: "People" }).getByRole("button", { name: "talker" }).click();
   await messageTo(page, "talker").fill("not yet");
   await room(page, "General").click();
@@ -274,11 +265,10 @@ test("Enter that is held sends neither the draft of the room that it opened, nor
   await page.keyboard.down("Enter");
   await page.keyboard.up("Enter");
   expect(await messageTo(page, "talker").inputValue()).toBe("@talker ");
-  await context.close();
 });
 
 test("the keys with Ctrl, and the letters that begin a message, work on keyboards of other alphabets", async () => {
-  const { page, context } = await stage.enter("gus");
+  const { page } = await stage.enter("gus");
   const press = (key: string, code: string, ctrlKey: boolean) =>
     page.evaluate(
       (init) => {
@@ -301,11 +291,10 @@ test("the keys with Ctrl, and the letters that begin a message, work on keyboard
   // One key of an Arabic keyboard.
   await press("\u0644\u0627", "KeyB", false);
   await eventually(() => focused(page), "Message to General");
-  await context.close();
 });
 
 test("the emoji picker takes the keys when it opens, and ends by Escape and by a press anywhere", async () => {
-  const { page, context } = await stage.enter("hal");
+  const { page } = await stage.enter("hal");
   const picker = page.getByRole("dialog", { name: "Emoji" });
   const open = async () => {
     await page.getByRole("button", { name: "Emoji" }).click();
@@ -333,11 +322,10 @@ test("the emoji picker takes the keys when it opens, and ends by Escape and by a
   await open();
   await page.getByRole("heading", { name: "Direct messages" }).click();
   await picker.waitFor({ state: "detached" });
-  await context.close();
 });
 
 test("the arrows stay among the reactions that are open, and Escape closes them from the bar too", async () => {
-  const { page, context } = await stage.enter("ina");
+  const { page } = await stage.enter("ina");
   await stage.talker.say("0", "choose among six");
   const row = message(page, "choose among six").locator("[data-seq]");
   await row.focus();
@@ -354,11 +342,10 @@ test("the arrows stay among the reactions that are open, and Escape closes them 
   await row.getByRole("button", { name: "Add reaction" }).focus();
   await page.keyboard.press("Escape");
   await picker.waitFor({ state: "detached" });
-  await context.close();
 });
 
 test("a press on a dialog's own edge or scrollbar does not close it, and one beside it does", async () => {
-  const { page, context } = await stage.enter("jan");
+  const { page } = await stage.enter("jan");
   await page.setViewportSize({ width: 640, height: 300 });
   await page.keyboard.press("Control+k");
   const dialog = page.getByRole("dialog");
@@ -375,11 +362,10 @@ test("a press on a dialog's own edge or scrollbar does not close it, and one bes
   expect(await dialog.count()).toBe(1);
   await press(-4);
   await dialog.waitFor({ state: "detached" });
-  await context.close();
 });
 
 test("Escape that is held closes what lies over the page, and not the thread below it too", async () => {
-  const { page, context } = await stage.enter("kim");
+  const { page } = await stage.enter("kim");
   await stage.talker.say("0", "begins a thread");
   await message(page, "begins a thread").hover();
   await page.getByRole("button", { name: "Start a thread" }).click();
@@ -396,5 +382,4 @@ test("Escape that is held closes what lies over the page, and not the thread bel
   expect(await thread.count()).toBe(1);
   await page.keyboard.press("Escape");
   await thread.waitFor({ state: "detached" });
-  await context.close();
 });

@@ -41,7 +41,7 @@ function createJudge() {
 test("axe finds no fault in any state of the app, light and dark", async () => {
   const options = { bypassCSP: true, reducedMotion: "reduce", link: true } as const;
   const { found, judge } = createJudge();
-  const { page, context, link } = await openPage(stage.browser, addressOf(stage.house, 0), "ann", options);
+  const { page, link } = await openPage(stage.browser, addressOf(stage.house, 0), "ann", options);
   await page.reload();
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
   await judge("log in", page);
@@ -118,14 +118,12 @@ test("axe finds no fault in any state of the app, light and dark", async () => {
   await page.getByText("One message waits to be sent.").waitFor();
   await judge("offline, the rooms on a phone", page);
   expect(found).toEqual({});
-  await context.close();
-  await ben.context.close();
 });
 
 test("axe finds nothing wrong in threads, in what can be done with a message, and in what finds one, light and dark", async () => {
   const { found, judge } = createJudge();
   const options = { bypassCSP: true, reducedMotion: "reduce" } as const;
-  const { page, context } = await stage.enter("amy", options);
+  const { page } = await stage.enter("amy", options);
   const bob = await person(both(stage.house)[1], "bob");
   const roomId = "0";
   const root = await bob.say(roomId, "@amy, who brings **the cake**?");
@@ -234,11 +232,10 @@ test("axe finds nothing wrong in threads, in what can be done with a message, an
   await judge("a folded room", page);
   expect(found).toEqual({});
   bob.close();
-  await context.close();
 });
 
 test("axe finds nothing wrong at any width, light and dark, in dialogs, threads and a folded room", async () => {
-  const { page, context, name } = await stage.enter("zoe", { bypassCSP: true, reducedMotion: "reduce" });
+  const { page, name } = await stage.enter("zoe", { bypassCSP: true, reducedMotion: "reduce" });
   const bob = await person(both(stage.house)[1], "bob-wide");
   const { redis, keys } = stage.house;
   const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
@@ -320,12 +317,11 @@ test("axe finds nothing wrong at any width, light and dark, in dialogs, threads 
   await judge("a folded room");
   expect(found).toEqual({});
   bob.close();
-  await context.close();
 }, 400_000);
 
 test("everything can be done with the keyboard alone", async () => {
   const cat = await stage.enter("cat");
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 1), "dan");
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 1), "dan");
   const keys = page.keyboard;
   const focused = () =>
     page.evaluate(
@@ -382,13 +378,11 @@ test("everything can be done with the keyboard alone", async () => {
   await tabTo("Log out");
   await keys.press("Enter");
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
-  await cat.context.close();
-  await context.close();
 });
 
 test("a phone shows one pane at a time, with nothing cut off or too small to touch", async () => {
   const options = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "eve", options);
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 0), "eve", options);
   const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   const tooSmall = () =>
     page.evaluate(() =>
@@ -436,11 +430,10 @@ test("a phone shows one pane at a time, with nothing cut off or too small to tou
   await room(page, "General").waitFor();
   await page.goBack();
   await messageTo(page, "General").waitFor();
-  await context.close();
 });
 
 test("on a small page a room's name is readable, nothing is cut off, and lists have space", async () => {
-  const { page, context } = await stage.enter("gil", { hasTouch: true, bypassCSP: true });
+  const { page } = await stage.enter("gil", { hasTouch: true, bypassCSP: true });
   await page.setViewportSize({ width: 320, height: 568 });
   const word = "Donaudampfschifffahrtselektrizitätengesellschaften";
   const origin = addressOf(stage.house, 0);
@@ -495,7 +488,6 @@ test("on a small page a room's name is readable, nothing is cut off, and lists h
   await page.addStyleTag({ content: "html { font-size: 200% !important }" });
   const cutOff = () => page.locator("main header h1").evaluate((one) => one.getBoundingClientRect().top < 0);
   expect(await cutOff()).toBe(false);
-  await context.close();
 });
 
 test("with letters of twice the size, emoji and initials stay in their places, and a small page's dialogs scroll", async () => {
@@ -541,7 +533,7 @@ test("with letters of twice the size, emoji and initials stay in their places, a
 });
 
 test("a room's head grows with the spacing that its reader needs", async () => {
-  const { page, context } = await stage.enter("spaced", { bypassCSP: true });
+  const { page } = await stage.enter("spaced", { bypassCSP: true });
   await page.addStyleTag({
     content:
       "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important } p { margin-bottom: 2em !important }",
@@ -553,11 +545,10 @@ test("a room's head grows with the spacing that its reader needs", async () => {
       return Math.max((head?.top ?? 0) - (top ?? 0), (bottom ?? 0) - (head?.bottom ?? 0));
     });
   expect(await outside()).toBeLessThanOrEqual(0);
-  await context.close();
 });
 
 test("nothing moves while the app loads, nothing is fetched from other sites, and the page violates no policy of its own", async () => {
-  const { page, context, complaints } = await stage.enter("fay");
+  const { page, complaints } = await stage.enter("fay");
   await say(page, "something to load");
   await message(page, "something to load").waitFor();
   const origins = new Set<string>();
@@ -579,11 +570,10 @@ test("nothing moves while the app loads, nothing is fetched from other sites, an
   expect(shifted).toBeLessThan(0.02);
   expect([...origins]).toEqual([addressOf(stage.house, 0)]);
   expect(complaints).toEqual([]);
-  await context.close();
 });
 
 test("the first load is not larger than measured, before and after log-in", async () => {
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "hal");
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 0), "hal");
   const loaded = () =>
     page.evaluate(() => {
       const entries = performance.getEntries() as PerformanceResourceTiming[];
@@ -608,11 +598,10 @@ test("the first load is not larger than measured, before and after log-in", asyn
   const after = await loaded();
   expect(after.kb).toBeLessThan(131);
   expect(after.files).toBeLessThanOrEqual(8);
-  await context.close();
 });
 
 test("text that is typed while a dialog loads goes into it, and the dialog appears only with its style sheet", async () => {
-  const { page, context } = await stage.enter("ida");
+  const { page } = await stage.enter("ida");
   let refusals = 2;
   await page.route(/later-.*\.css$/, (route) => (refusals-- > 0 ? route.abort() : route.continue()));
   await page.reload();
@@ -628,11 +617,10 @@ test("text that is typed while a dialog loads goes into it, and the dialog appea
     return { display: style.display, radius: style.borderTopLeftRadius };
   });
   expect([display, radius]).toEqual(["flex", "16px"]);
-  await context.close();
 });
 
 test("a dialog that is long in coming says so, and no longer once it is given up or there", async () => {
-  const { page, context } = await stage.enter("ike");
+  const { page } = await stage.enter("ike");
   let come = () => {};
   const wait = new Promise<void>((resolve) => (come = resolve));
   await page.route(/\/later-[^/]*\.js$/, async (route) => {
@@ -651,11 +639,10 @@ test("a dialog that is long in coming says so, and no longer once it is given up
   come();
   await page.getByRole("dialog", { name: "New room" }).waitFor();
   await said.waitFor({ state: "detached" });
-  await context.close();
 });
 
 test("a part of the app that was out of reach once opens when the network is back, and nothing typed is lost", async () => {
-  const { page, context } = await stage.enter("jan");
+  const { page } = await stage.enter("jan");
   let refusals = 0;
   let isOut = true;
   await page.route(/\/later-[^/]*\.js$/, (route) => {
@@ -678,7 +665,6 @@ test("a part of the app that was out of reach once opens when the network is bac
   await messageTo(page, "General").waitFor();
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByRole("dialog", { name: "New room" }).waitFor();
-  await context.close();
 });
 
 test("a line that is cut soon after the start takes no part of the app away", async () => {
@@ -695,11 +681,10 @@ test("a line that is cut soon after the start takes no part of the app away", as
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByRole("dialog", { name: "New room" }).waitFor();
   expect(await page.evaluate(() => "samePage" in window)).toBe(true);
-  await context.close();
 });
 
 test("the theme follows the system until one is chosen, and the choice stays", async () => {
-  const { page, context } = await stage.enter("gus", { colorScheme: "dark" });
+  const { page } = await stage.enter("gus", { colorScheme: "dark" });
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await paper();
   await page.emulateMedia({ colorScheme: "light" });
@@ -732,11 +717,10 @@ test("the theme follows the system until one is chosen, and the choice stays", a
     ["aside [data-part=dot][data-online]", "aside [data-part=dot]:not([data-online])"],
   ] as const)
     expect(await look(on), on).not.toBe(await look(off));
-  await context.close();
 });
 
 test("where more contrast is wanted, lines are seen and no text is pale, light and dark", async () => {
-  const { page, context } = await stage.enter("hope", { contrast: "more" });
+  const { page } = await stage.enter("hope", { contrast: "more" });
   /** The contrast between two colours of the page. */
   const ratio = (one: string, what: "color" | "borderBottomColor", behind: string) =>
     page.evaluate(
@@ -762,5 +746,4 @@ test("where more contrast is wanted, lines are seen and no text is pale, light a
     expect(await ratio("main header p", "color", "main")).toBeGreaterThan(7);
     expect(await ratio("nav h2", "color", "nav")).toBeGreaterThan(7);
   }
-  await context.close();
 });

@@ -42,12 +42,10 @@ test("a name is completed after an @, and the mentioned person sees a mention be
   await eventually(() => mention.allTextContents(), ["@ben.b"]);
   await eventually(() => badge.count(), 0);
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("a chosen name stays chosen while its list moves, and is the one that is written", async () => {
-  const { page, context } = await stage.enter("ann-chooses");
+  const { page } = await stage.enter("ann-chooses");
   const [one, two] = await Promise.all(
     ["pat.one", "pat.two"].map((name) => person(both(stage.house)[1], name)),
   );
@@ -76,11 +74,10 @@ test("a chosen name stays chosen while its list moves, and is the one that is wr
     await eventually(() => composer.inputValue(), written);
   }
   for (const speaker of [one, two]) speaker.close();
-  await context.close();
 });
 
 test("on a page of little height the chosen completion stays in sight", async () => {
-  const { page, context } = await stage.enter("low", { viewport: { width: 740, height: 360 } });
+  const { page } = await stage.enter("low", { viewport: { width: 740, height: 360 } });
   const composer = messageTo(page, "General");
   await composer.pressSequentially(":heart");
   const list = page.getByRole("listbox", { name: "Suggestions" });
@@ -94,7 +91,6 @@ test("on a page of little height the chosen completion stays in sight", async ()
     return one.contains(document.elementFromPoint(left + 10, (top + bottom) / 2));
   };
   await eventually(() => last.evaluate(isInSight), true);
-  await context.close();
 });
 
 test("a person's mentions are listed over all their rooms, newest first, with a link to each", async () => {
@@ -131,7 +127,6 @@ test("a person's mentions are listed over all their rooms, newest first, with a 
   await dan.page.locator("[data-target]").waitFor();
   await eventually(isOnIt, true);
   expect([...dan.complaints, ...eve.complaints]).toEqual([]);
-  for (const { context } of [dan, eve]) await context.close();
 });
 
 test("older mentions that come after the list was read anew leave no gap in it", async () => {
@@ -164,11 +159,10 @@ test("older mentions that come after the list was read anew leave no gap in it",
   await answered;
   await older.click();
   await eventually(() => texts.allTextContents(), ["@gus-named, fourth", "@gus-named, third"]);
-  for (const { context } of [gus, hua]) await context.close();
 });
 
 test("an emoji is found by its name in the composer and in the picker, and comes from our own server when it is needed", async () => {
-  const { page, context, complaints } = await stage.enter("cyd");
+  const { page, complaints } = await stage.enter("cyd");
   const loaded: string[] = [];
   page.on("request", (request) => loaded.push(request.url()));
   const composer = messageTo(page, "General");
@@ -200,7 +194,6 @@ test("an emoji is found by its name in the composer and in the picker, and comes
   await picker.waitFor({ state: "hidden" });
   expect(loaded.filter((url) => !url.startsWith(new URL(page.url()).origin))).toEqual([]);
   expect(complaints).toEqual([]);
-  await context.close();
 });
 
 test("@room calls everybody in a room, in a large room only after a confirmation", async () => {
@@ -262,11 +255,10 @@ test("@room calls everybody in a room, in a large room only after a confirmation
   await composer.press("Enter");
   await question.getByRole("button", { name: "Notify them" }).click();
   await eventually(() => composer.inputValue(), "");
-  for (const { context } of [ann, ben]) await context.close();
 });
 
 test("an edit that calls everybody is not made if it was given up, or written on, before the answer to how many", async () => {
-  const { page, context } = await stage.enter("calls-later");
+  const { page } = await stage.enter("calls-later");
   let answer = () => {};
   await page.route("**/audience", async (route) => {
     await new Promise<void>((resolve) => (answer = resolve));
@@ -302,11 +294,10 @@ test("an edit that calls everybody is not made if it was given up, or written on
   await field.press("Escape");
   await message(page, "nobody called").waitFor();
   expect(await page.getByRole("log").getByText("(edited)").count()).toBe(0);
-  await context.close();
 });
 
 test("a completion and an emoji that was picked can be undone and done again, like what is typed", async () => {
-  const { page, context } = await stage.enter("undoes");
+  const { page } = await stage.enter("undoes");
   const composer = messageTo(page, "General");
   const text = (expected: string) => eventually(() => composer.inputValue(), expected);
   await composer.pressSequentially("to @roo");
@@ -332,5 +323,4 @@ test("a completion and an emoji that was picked can be undone and done again, li
   await undo("to @roo");
   await composer.press("Control+Shift+z");
   await text("to @room ");
-  await context.close();
 });

@@ -104,11 +104,10 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await dialog.getByRole("button", { name: "Ban them" }).click();
   await dialog.getByRole("button", { name: "Lift the ban of ben-rooms" }).waitFor();
   await room(ben.page, "Kitchen").waitFor({ state: "detached" });
-  for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
 test("a choice about a member keeps the focus while it waits, and is made once however often it is pressed", async () => {
-  const { page, context } = await stage.enter("ann-waits");
+  const { page } = await stage.enter("ann-waits");
   const ben = await person(both(stage.house)[1], "ben-waits");
   await createRoom(page, "Hall");
   unwrap(await ben.socket.emitWithAck("room.join", { roomId: /room\/(\d+)/.exec(page.url())?.[1] ?? "" }));
@@ -136,11 +135,10 @@ test("a choice about a member keeps the focus while it waits, and is made once h
   await eventually(() => near.evaluate((one) => one.contains(document.activeElement)), true);
   expect(asked).toBe(1);
   ben.close();
-  await context.close();
 });
 
 test("what a moderator has done is said, and a second Enter answers no question before it", async () => {
-  const { page, context } = await stage.enter("ann-hears");
+  const { page } = await stage.enter("ann-hears");
   const ben = await person(both(stage.house)[1], "ben-hears");
   await createRoom(page, "Cave");
   const roomId = /room\/(\d+)/.exec(page.url())?.[1] ?? "";
@@ -195,7 +193,6 @@ test("what a moderator has done is said, and a second Enter answers no question 
   await press("Archive room");
   await said("The room is archived.");
   ben.close();
-  await context.close();
 }, 60_000);
 
 test("a message is reported, and a moderator goes to it, deletes it and closes the report", async () => {
@@ -236,7 +233,6 @@ test("a message is reported, and a moderator goes to it, deletes it and closes t
     .getByText("Owner", { exact: true })
     .waitFor();
   await eventually(() => ben.page.getByRole("tab").count(), 0);
-  for (const { context } of [owner, ben]) await context.close();
 }, 120_000);
 
 test("an invite link brings somebody new, and somebody who has an account, into its room", async () => {
@@ -282,11 +278,10 @@ test("an invite link brings somebody new, and somebody who has an account, into 
   const stranger = await openPage(stage.browser, address, "stranger");
   await stranger.page.goto(`${address}/#/invite/nonsense`);
   await stranger.page.getByText("This invite link is not valid, or not any more.").waitFor();
-  for (const { context } of [maker, known, fresh, stranger]) await context.close();
 }, 120_000);
 
 test("an admin's link lets somebody choose a new password, once, also where they are logged in", async () => {
-  const { page, context } = await stage.enter("lost-password", { bypassCSP: true });
+  const { page } = await stage.enter("lost-password", { bypassCSP: true });
   const { redis, keys } = stage.house;
   const id = (await redis.get(keys.username("lost-password")))?.replace("user:", "") ?? "";
   const admin = await stage.enter("admin-password");
@@ -312,13 +307,11 @@ test("an admin's link lets somebody choose a new password, once, also where they
   await page.getByLabel("Password", { exact: true }).fill("a horse of another colour");
   await page.getByRole("button", { name: "Log in", exact: true }).click();
   await messageTo(page, "General").waitFor();
-  await context.close();
-  await admin.context.close();
 }, 120_000);
 
 test("a dialog of a room that its user is removed from closes, and keeps no key to itself", async () => {
   const owner = await person(both(stage.house)[1], "owner-of-rooms");
-  const { page, context } = await stage.enter("gone-from-rooms");
+  const { page } = await stage.enter("gone-from-rooms");
   const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
   for (const opens of ["Room details", "Room options", "Notifications", "Pinned messages"]) {
     const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: `For ${opens}` });
@@ -338,12 +331,11 @@ test("a dialog of a room that its user is removed from closes, and keeps no key 
     await messageTo(page, "General").fill("");
   }
   owner.close();
-  await context.close();
 });
 
 test("whoever loses the room that they have just opened hears of it, and goes on from where it says so", async () => {
   const owner = await person(both(stage.house)[1], "owner-of-one");
-  const { page, context } = await stage.enter("gone-at-once");
+  const { page } = await stage.enter("gone-at-once");
   const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
   const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: "For a moment" });
   await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
@@ -357,7 +349,6 @@ test("whoever loses the room that they have just opened hears of it, and goes on
   const main = page.getByRole("main", { name: "Not one of your rooms" });
   await eventually(() => main.evaluate((one) => one === document.activeElement), true);
   owner.close();
-  await context.close();
 });
 
 test("whoever adds people to a room finds those who come after a page of its members", async () => {
@@ -379,5 +370,4 @@ test("whoever adds people to a room finds those who come after a page of its mem
   await dialog.getByRole("button", { name: "Add hal-other" }).click();
   await dialog.getByRole("list", { name: "Members" }).getByText("hal-other").waitFor();
   await dialog.getByText("Nobody else by that name.").waitFor();
-  await hal.context.close();
 });

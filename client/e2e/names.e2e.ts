@@ -57,7 +57,7 @@ function beginIsShown(place: Locator, text: string): Promise<boolean> {
 
 test("what is cut off of a long name is its end, also where it is written from right to left", async () => {
   const abraham = await called("abraham-cut", HEBREW);
-  const { page, context } = await stage.enter("ann-cut");
+  const { page } = await stage.enter("ann-cut");
   await abraham.say("0", "hi there, this is a text that one wants to read");
   const begin = HEBREW.slice(0, 3);
   const people = page.getByRole("complementary", { name: "People" });
@@ -76,13 +76,12 @@ test("what is cut off of a long name is its end, also where it is written from r
   expect(await beginIsShown(option, "abraham-cut")).toBe(true);
   await messageTo(page, "General").press("Escape");
   abraham.close();
-  await context.close();
 });
 
 test("a long name leaves room on a phone for what is said in a thread's line, and is never wider than the page", async () => {
   const wide = await called("wide-cut", "W".repeat(40));
   const long = await called("long-cut", "Maximiliane von Hohenstein-Wackernagel");
-  const { page, context } = await stage.enter("ben-cut");
+  const { page } = await stage.enter("ben-cut");
   const { seq } = await wide.say("0", "a question that begins a thread");
   const answer = async (one: typeof wide, message: string) =>
     unwrap(
@@ -110,14 +109,12 @@ test("a long name leaves room on a phone for what is said in a thread's line, an
   const inside = (element: HTMLElement) => element.scrollWidth - element.clientWidth;
   expect(await stub.evaluate(inside)).toBe(0);
   for (const one of [wide, long]) one.close();
-  await context.close();
 });
 
 test("whoever signs up with letters of another alphabet hears which letters a username may have", async () => {
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "david");
+  const { page } = await openPage(stage.browser, addressOf(stage.house, 0), "david");
   await signUp(page, "\u05d3\u05d5\u05d9\u05d3");
   await page.getByRole("alert").getByText("letters from a to z").waitFor();
-  await context.close();
 });
 
 test("a report has its time after the name of who made it, whichever way that is written", async () => {
@@ -150,5 +147,4 @@ test("a report has its time after the name of who made it, whichever way that is
   });
   expect(inOrder).toBe(true);
   miriam.close();
-  await boss.context.close();
 });

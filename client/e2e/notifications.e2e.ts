@@ -73,7 +73,7 @@ async function directRoom({ page }: Actor): Promise<string> {
 test("notifications are offered after the first reason for one, then announce the next message, and open it", async () => {
   const ann = await stage.enter("ann");
   await withDesk(ann);
-  const { page, context } = ann;
+  const { page } = ann;
   const id = await directRoom(ann);
   await lookAway(page);
   await stage.talker.say(id, "are you there?");
@@ -94,7 +94,6 @@ test("notifications are offered after the first reason for one, then announce th
   await lookAway(page);
   await stage.talker.say(id, "behind");
   await eventually(() => onDesk(page), [{ title: "talker", body: "behind", tag: id }]);
-  await context.close();
 });
 
 test("only one of a person's tabs shows a notification", async () => {
@@ -115,13 +114,12 @@ test("only one of a person's tabs shows a notification", async () => {
   await stage.talker.say(id, "twice");
   const texts = async () => [...(await onDesk(page)), ...(await onDesk(other))].map(({ body }) => body);
   await eventually(texts, ["twice"]);
-  await context.close();
 });
 
 test("notifications are chosen for each room, and a muted room counts nowhere", async () => {
   const cat = await stage.enter("cat", { replica: 1 });
   await withDesk(cat);
-  const { page, context } = cat;
+  const { page } = cat;
   const id = await directRoom(cat);
   await stage.talker.say(id, "first");
   await room(page, "talker").click();
@@ -140,7 +138,6 @@ test("notifications are chosen for each room, and a muted room counts nowhere", 
   await page.reload();
   await room(page, "talker").getByText("unheard").waitFor();
   await eventually(() => page.title(), "General - Hubbub");
-  await context.close();
 });
 
 test.each([
@@ -151,7 +148,7 @@ test.each([
 ] as const)("what asks and what is chosen fit the page, %s at %i px", async (colorScheme, width) => {
   const who = await stage.enter(`e${colorScheme}${width}`, { colorScheme });
   await withDesk(who);
-  const { page, context, complaints } = who;
+  const { page, complaints } = who;
   await page.setViewportSize({ width, height: 780 });
   const id = await directRoom(who);
   await lookAway(page);
@@ -176,5 +173,4 @@ test.each([
   await page.getByRole("dialog", { name: "Keys" }).waitFor();
   await shoot("keys");
   expect(complaints).toEqual([]);
-  await context.close();
 });

@@ -42,8 +42,6 @@ test("a message is shown at once, then sent; without an answer it stays unconfir
   await message(ben.page, "And this?").waitFor();
   for (const { page } of [ann, ben])
     await eventually(() => shownTexts(page), ["Did this arrive?", "And this?"]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("messages that are written offline survive a reload and are sent in order after it", async () => {
@@ -65,8 +63,6 @@ test("messages that are written offline survive a reload and are sent in order a
   await cat.page.reload();
   await message(cat.page, "three").waitFor();
   expect((await shownTexts(cat.page)).slice(-3)).toEqual(["one", "two", "three"]);
-  await cat.context.close();
-  await dan.context.close();
 });
 
 test("missed messages appear once after an outage, and are counted", async () => {
@@ -90,8 +86,6 @@ test("missed messages appear once after an outage, and are counted", async () =>
     "missed 3",
     "after",
   ]);
-  await eve.context.close();
-  await fay.context.close();
 });
 
 test("reading offline does not lower the count of missed messages", async () => {
@@ -109,12 +103,10 @@ test("reading offline does not lower the count of missed messages", async () => 
   await eventually(() => xia.page.locator("[data-state]:not([data-state=sent])").count(), 0);
   await wes.link.mend();
   await wes.page.getByText("Back. 2 new messages.").waitFor();
-  await wes.context.close();
-  await xia.context.close();
 });
 
 test("a hanging attempt to connect is abandoned once the network is back", async () => {
-  const { page, context, link } = await stage.enter("viv", { link: true });
+  const { page, link } = await stage.enter("viv", { link: true });
   await link.hang();
   // "You are offline", or "Connecting" if the page was not connected yet.
   const trouble = page.locator("[data-part=trouble]");
@@ -122,7 +114,6 @@ test("a hanging attempt to connect is abandoned once the network is back", async
   await link.mend();
   // The attempt itself would take longer.
   await trouble.waitFor({ state: "hidden", timeout: 4_000 });
-  await context.close();
 });
 
 test("a message that is sent while the log is being compared is always shown, and once", async () => {
@@ -159,8 +150,6 @@ test("a message that is sent while the log is being compared is always shown, an
     ["before the break", "during the break", "into the gap"],
   );
   expect(await pat.page.evaluate(() => [...(window as unknown as { seen: Set<number> }).seen])).toEqual([1]);
-  await pat.context.close();
-  await quin.context.close();
 });
 
 test("a replica that stops during a conversation neither loses nor repeats a message", async () => {
@@ -189,8 +178,6 @@ test("a replica that stops during a conversation neither loses nor repeats a mes
     expect(own).toEqual(said.filter((text) => text.startsWith("hal ")));
   }
   await eventually(() => shownTexts(hal.page), await shownTexts(gus.page));
-  await gus.context.close();
-  await hal.context.close();
 });
 
 test("a refused message says so, and can be edited, sent again or deleted", async () => {
@@ -216,7 +203,6 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
   await message(ivy.page, "Better").waitFor();
   const texts = await shownTexts(ivy.page);
   expect([times(texts, "No good"), times(texts, "Better"), times(texts, "Worse")]).toEqual([0, 1, 0]);
-  await ivy.context.close();
 });
 
 test("after the log lost its tail everybody shows the same log, with the lost messages in it again", async () => {
@@ -241,12 +227,10 @@ test("after the log lost its tail everybody shows the same log, with the lost me
   for (const { page } of [nan, oli]) {
     await eventually(async () => (await shownTexts(page)).slice(-4), ["kept", "lost 1", "lost 2", "onwards"]);
   }
-  await nan.context.close();
-  await oli.context.close();
 });
 
 test("an answer whose message the log has lost says so, and can be sent as no reply", async () => {
-  const { page, context, link } = await stage.enter("sam", { link: true });
+  const { page, link } = await stage.enter("sam", { link: true });
   const asker = await person(both(stage.house)[1], "asker");
   await asker.say("0", "kept");
   const kept = await newestOf(stage);
@@ -275,12 +259,11 @@ test("an answer whose message the log has lost says so, and can be sent as no re
   await page.locator(`[data-seq="${said.seq}"]`).waitFor();
   await eventually(() => failed.count(), 0);
   asker.close();
-  await context.close();
 });
 
 test("a message that the log lost while its sender's page was closed is offered again by the next page", async () => {
   await (await stage.enter("ros", { replica: 1 })).context.close();
-  const { page, context } = await stage.enter("ron");
+  const { page } = await stage.enter("ron");
   await say(page, "kept");
   await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
   const kept = await newestOf(stage);
@@ -299,7 +282,6 @@ test("a message that the log lost while its sender's page was closed is offered 
   await eventually(async () => (await stored(stage)).slice(-3), ["kept", "lost 3", "lost 4"]);
   await room(page, "General").click();
   await eventually(async () => (await shownTexts(page)).slice(-3), ["kept", "lost 3", "lost 4"]);
-  await context.close();
 });
 
 type Stored = { seq: number; date: number; hash: string; message: string };
@@ -340,8 +322,6 @@ test("another window sends the messages that a closed one left behind", async ()
   await message(kim.page, "left behind").waitFor();
   await eventually(() => other.locator("[data-state]:not([data-state=sent])").count(), 0);
   expect(times(await shownTexts(kim.page), "left behind")).toBe(1);
-  await context.close();
-  await kim.context.close();
 });
 
 test("windows that take turns send every message, once and in order", async () => {
@@ -363,8 +343,6 @@ test("windows that take turns send every message, once and in order", async () =
     await eventually(async () => (await shownTexts(one)).slice(-said.length), said);
     await eventually(() => one.locator("[data-state]:not([data-state=sent])").count(), 0);
   }
-  await context.close();
-  await tom.context.close();
 });
 
 test("what one writes offline is kept if the page's process is killed right after it", async () => {
@@ -393,7 +371,6 @@ test("what one writes offline is kept if the page's process is killed right afte
   const next = await context.newPage();
   await next.goto(page.url());
   await message(next, "last words").waitFor();
-  await context.close();
 });
 
 test("whoever has a browser that never opens its database can send and log out", async () => {
@@ -407,7 +384,6 @@ test("whoever has a browser that never opens its database can send and log out",
   await eventually(() => row.getAttribute("data-state"), "sent");
   await ula.page.getByRole("button", { name: "Log out" }).click();
   await ula.page.getByRole("heading", { name: "Welcome back" }).waitFor();
-  await ula.context.close();
 });
 
 test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
@@ -453,7 +429,6 @@ test("a message that is refused because its room is gone is listed beside the ro
   await page.getByRole("heading", { name: "You are not in this room" }).waitFor();
   await eventually(() => room(page, "A room you left").count(), 0);
   expect(await page.getByText("too late").count()).toBe(0);
-  await context.close();
 });
 
 test("reading in one window clears the badge in another", async () => {
@@ -471,6 +446,4 @@ test("reading in one window clears the badge in another", async () => {
   await room(other, "General").getByText("unread").waitFor({ state: "attached" });
   await room(page, "General").click();
   await eventually(() => room(other, "General").getByText("unread").count(), 0);
-  await context.close();
-  await mia.context.close();
 });

@@ -36,7 +36,7 @@ function below(page: Page): Promise<number> {
 }
 
 test("a draft of any length leaves the newest message visible, and new messages are followed and read", async () => {
-  const { page, context } = await stage.enter("ann");
+  const { page } = await stage.enter("ann");
   await eventually(() => below(page), 0);
   const composer = messageTo(page, "General");
   const heights: number[] = [];
@@ -65,11 +65,10 @@ test("a draft of any length leaves the newest message visible, and new messages 
   await composer.fill("");
   expect(await below(page)).toBeLessThan(2);
   await eventually(() => page.title(), "General - Hubbub");
-  await context.close();
 });
 
 test("a step up from the bottom counts once, also if the layout changes before the browser tells of the step", async () => {
-  const { page, context } = await stage.enter("amy");
+  const { page } = await stage.enter("amy");
   await eventually(() => below(page), 0);
   const moved = await page.evaluate(async () => {
     const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -87,7 +86,6 @@ test("a step up from the bottom counts once, also if the layout changes before t
     return row.getBoundingClientRect().top - before;
   });
   expect(moved).toBeCloseTo(240, 0);
-  await context.close();
 });
 
 const step = fc.oneof(
@@ -141,7 +139,6 @@ test.each([1, 2, 3])(
         expect(Math.abs(moved), told).toBeLessThan(1);
       }
     }
-    await context.close();
   },
 );
 

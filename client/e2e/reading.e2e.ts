@@ -40,7 +40,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
       some.map((number) => stage.talker.say("0", `old ${number} ${"word ".repeat(number % 60)}`.trim())),
     );
   }
-  const { page, context } = await stage.enter("ann");
+  const { page } = await stage.enter("ann");
   await message(page, "old 660").waitFor();
   const read = await page.evaluate(async () => {
     const log = document.querySelector("[role=log]");
@@ -83,11 +83,10 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
     }
   });
   expect((await shownTexts(page)).at(-1)).toMatch(/^old 699/);
-  await context.close();
 });
 
 test("a reader further up keeps the place while others talk, and sees how many messages are new", async () => {
-  const { page, context } = await stage.enter("ben");
+  const { page } = await stage.enter("ben");
   await message(page, "old 660").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 1_500));
   await page.getByRole("button", { name: "Jump to latest" }).waitFor();
@@ -108,11 +107,10 @@ test("a reader further up keeps the place while others talk, and sees how many m
     .getByRole("log")
     .evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
   expect(below).toBeLessThan(2);
-  await context.close();
 });
 
 test("a room is printed as far as it is shown, without what is around it, and its reader stays in place", async () => {
-  const { page, context } = await stage.enter("paula");
+  const { page } = await stage.enter("paula");
   await message(page, "old 660").waitFor();
   const log = page.getByRole("log");
   await log.evaluate((element) => (element.scrollTop -= 1_500));
@@ -129,7 +127,6 @@ test("a room is printed as far as it is shown, without what is around it, and it
     expect(await page.getByRole(around).count()).toBe(0);
   await page.emulateMedia({ media: null });
   await eventually(() => log.evaluate((element) => element.scrollTop), before);
-  await context.close();
 });
 
 test("unread messages are counted in the list and in the title, also after a reload, until they are read", async () => {
@@ -160,12 +157,10 @@ test("unread messages are counted in the list and in the title, also after a rel
   await message(dan.page, "three").waitFor();
   // If the reload overtook a mark, showing the messages sets it again.
   await eventually(() => badge.count(), 0);
-  await cat.context.close();
-  await dan.context.close();
 });
 
 test("text that is typed right after a click on a room goes to that room", async () => {
-  const { page, context } = await stage.enter("fay");
+  const { page } = await stage.enter("fay");
   await talkTo(page, "talker");
   const at = await page.evaluate(async () => {
     const links = [...document.querySelectorAll<HTMLElement>("[data-room]")];
@@ -184,11 +179,10 @@ test("text that is typed right after a click on a room goes to that room", async
   await eventually(() => messageTo(page, "talker").inputValue(), "13");
   await room(page, "General").click();
   await eventually(() => messageTo(page, "General").inputValue(), "02");
-  await context.close();
 });
 
 test("each room keeps its draft, also over a reload, until it is sent", async () => {
-  const { page, context } = await stage.enter("eve");
+  const { page } = await stage.enter("eve");
   await messageTo(page, "General").fill("half a thought");
   await talkTo(page, "talker");
   await eventually(() => messageTo(page, "talker").inputValue(), "");
@@ -205,5 +199,4 @@ test("each room keeps its draft, also over a reload, until it is sent", async ()
   await eventually(() => messageTo(page, "talker").inputValue(), "another one");
   await room(page, "General").click();
   await eventually(() => messageTo(page, "General").inputValue(), "");
-  await context.close();
 });

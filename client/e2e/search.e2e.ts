@@ -91,8 +91,6 @@ test("a message is found by a part of a word and shown in its place, from where 
   await eventually(() => isInSight(ann.page, "Said in the meantime"), true);
   expect(new URL(ann.page.url()).hash).toBe("#/room/0");
   expect([ann.complaints, ben.complaints]).toEqual([[], []]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("whoever looks further back with the keys goes on in the search with the first new hit, or the last one if none came", async () => {
@@ -120,7 +118,6 @@ test("whoever looks further back with the keys goes on in the search with the fi
   await more.press("Enter");
   await more.waitFor({ state: "detached" });
   await goesOn(all - 1);
-  await context.close();
 });
 
 test("a link shows a message also after a reload, reads nothing that is new, and on the way down each message appears once", async () => {
@@ -161,12 +158,10 @@ test("a link shows a message also after a reload, reads nothing that is new, and
   await ann.page.getByText("That message is not here.").waitFor();
   await eventually(() => Promise.resolve(new URL(ann.page.url()).hash), "#/room/0");
   await message(ann.page, "The last word").waitFor();
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("a person jumps to a day, and writes from there, even before it has arrived", async () => {
-  const { page, context } = await stage.enter("ann-day");
+  const { page } = await stage.enter("ann-day");
   await page.locator("[data-part=day] button").last().click();
   const dialog = page.getByRole("dialog", { name: "Jump to a day" });
   await dialog.getByLabel("Day").fill("2026-01-11");
@@ -183,11 +178,10 @@ test("a person jumps to a day, and writes from there, even before it has arrived
   await eventually(() => isInSight(page, "old message 95"), true);
   await page.keyboard.press("Enter");
   await eventually(() => isInSight(page, "Written from the past"), true);
-  await context.close();
 });
 
 test("a text that is deleted leaves every view while it is open, and one that is edited changes there", async () => {
-  const { page, context, link, complaints } = await stage.enter("ann-sees", { link: true });
+  const { page, link, complaints } = await stage.enter("ann-sees", { link: true });
   const ben = await person(both(stage.house)[1], "ben-says");
   const says = async (text: string, more: object = {}) =>
     unwrap(
@@ -298,5 +292,4 @@ test("a text that is deleted leaves every view while it is open, and one that is
   await isGone("who feeds");
   expect(complaints).toEqual([]);
   ben.close();
-  await context.close();
 }, 120_000);

@@ -7,7 +7,7 @@ import {
   type BrowserContextOptions,
   type Page,
 } from "playwright-core";
-import { expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import {
   both,
   Browser as Visitor,
@@ -62,7 +62,7 @@ export const PASSWORD = "correct horse battery";
 export type Stage = {
   house: House;
   browser: Browser;
-  /** Signs somebody up on one of the replicas, and opens the app in their own browser context. */
+  /** Signs somebody up on one of the replicas, and opens the app in their own browser context until the test ends. */
   enter: (name: string, options?: EnterOptions) => Promise<Actor>;
   close: () => Promise<void>;
 };
@@ -139,7 +139,7 @@ export function addressOf(house: House, replica: number): string {
   return address;
 }
 
-/** A page with this cookie, or without one at the log-in. */
+/** A page with this cookie, or without one at the log-in; it and its context close when the test has ended. */
 export async function openPage(
   browser: Browser,
   address: string,
@@ -152,6 +152,7 @@ export async function openPage(
     locale: "en-GB",
     ...options,
   });
+  onTestFinished(() => context.close());
   context.setDefaultTimeout(WAIT_MS);
   const [cookieName = "", value = ""] = cookie.split("=", 2);
   if (value !== "") await context.addCookies([{ name: cookieName, value, url: address }]);

@@ -39,8 +39,6 @@ test("a formatted text is formatted for the other person too, with coloured code
   await ben.page.getByRole("alert").getByText("Copied.").waitFor();
   expect(await ben.page.evaluate(() => navigator.clipboard.readText())).toBe("let a = 1;");
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  await ann.context.close();
-  await ben.context.close();
 });
 
 test("a text on its way is shown as it will be once it is stored, and so is an edit", async () => {
@@ -67,11 +65,10 @@ test("a text on its way is shown as it will be once it is stored, and so is an e
   await dan.link.mend();
   await eve.page.getByRole("log").locator("[data-part=mention]", { hasText: "@room" }).waitFor();
   await eventually(() => text.innerHTML(), changed);
-  for (const { context } of [dan, eve]) await context.close();
 });
 
 test("each line of a text begins at the side of its script, and a message of emoji only is large", async () => {
-  const { page, context } = await stage.enter("cyd");
+  const { page } = await stage.enter("cyd");
   await page.getByRole("textbox", { name: /^Message to / }).fill("> שלום\n> hello");
   await page.keyboard.press("Enter");
   const quote = page.getByRole("log").locator("blockquote", { hasText: "hello" });
@@ -109,7 +106,6 @@ test("each line of a text begins at the side of its script, and a message of emo
   }
   await say(page, "👍 yes");
   await eventually(async () => (await size("👍 yes")) < 20, true);
-  await context.close();
 });
 
 test("the transcript shows each text as the app does: its words, links, sides, and large emoji", async () => {
@@ -158,7 +154,6 @@ test("the transcript shows each text as the app does: its words, links, sides, a
   expect(texts.filter((_, index) => shown[index]?.isLarge)).toEqual(large);
   expect(shown[texts.indexOf("שלום\nhello")]?.sides).toEqual(["right", "left"]);
   talker.close();
-  await ann.context.close();
 });
 
 /** What one sees of texts: their words, where their links lead, at which side each line begins, and whether they are large. */
@@ -192,7 +187,7 @@ function look(all: Element[]) {
 }
 
 test("a name that is too long for its place keeps its beginning, whatever its script", async () => {
-  const { page, context } = await stage.enter("eli");
+  const { page } = await stage.enter("eli");
   const name = `חדר ${"ארוך ".repeat(11)}סוף`;
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByLabel("Name").fill(name);
@@ -222,5 +217,4 @@ test("a name that is too long for its place keeps its beginning, whatever its sc
   expect(await letter(option.locator("[data-part=name]"), 0)).toMatchObject({ isInside: true });
   await page.keyboard.press("Escape");
   expect(await letter(page.locator("#room-title"), 0)).toMatchObject({ isInside: true });
-  await context.close();
 });

@@ -78,7 +78,6 @@ test("a thread opens beside the conversation, and shows what others do in it as 
   await pane(ann.page).waitFor({ state: "detached" });
   await eventually(() => hasFocus(log(ann.page).locator("[data-part=thread]")), true);
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
 test("a thread that arrives late leaves the keys where somebody types, and has its own draft, also when it is opened again", async () => {
@@ -127,7 +126,6 @@ test("a thread that arrives late leaves the keys where somebody types, and has i
   await log(ann.page).locator("[data-part=deleted]").waitFor();
   await log(ann.page).getByRole("button", { name: "Draft of a reply" }).click();
   await eventually(() => field.inputValue(), "to the thread");
-  await ann.context.close();
 }, 120_000);
 
 test("a person who folds a room's answers sees them only in their threads, on all devices; others see no difference", async () => {
@@ -166,7 +164,6 @@ test("a person who folds a room's answers sees them only in their threads, on al
   await pane(ann.page).waitFor({ state: "detached" });
 
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
 test("if answers are folded, a link to one opens its thread, even if the first message is deleted", async () => {
@@ -199,7 +196,6 @@ test("if answers are folded, a link to one opens its thread, even if the first m
     ["me again", "and a friend"],
   );
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
-  for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
 test("on a phone a thread covers the conversation, and back closes it", async () => {
@@ -223,5 +219,4 @@ test("on a phone a thread covers the conversation, and back closes it", async ()
   await pane(ann.page).waitFor({ state: "detached" });
   await stored(log(ann.page), "good").waitFor();
   await eventually(() => ann.page.evaluate(() => document.activeElement === document.body), false);
-  for (const { context } of [ann, ben]) await context.close();
 }, 120_000);

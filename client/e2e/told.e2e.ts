@@ -40,7 +40,7 @@ async function listen(page: Page): Promise<() => Promise<string[]>> {
 }
 
 test("others' messages and connection trouble are read out once and in order", async () => {
-  const { page, context, link } = await stage.enter("ann", { link: true });
+  const { page, link } = await stage.enter("ann", { link: true });
   const heard = await listen(page);
   const said = ["before", "yes", "yes", "one", "two", "three", "four", "five", "six"];
   for (const text of said.slice(0, 2)) {
@@ -62,11 +62,10 @@ test("others' messages and connection trouble are read out once and in order", a
   expect((await told()).at(-1)).toMatch(/^Not sent: goes wrong\. /);
   link.cut();
   await eventually(async () => (await heard()).at(-1), "You are offline. Reconnecting…");
-  await context.close();
 });
 
 test("one's own message, edit, reaction and pin are read out once they are stored, and that one waits", async () => {
-  const { page, context, link } = await stage.enter("own", { link: true });
+  const { page, link } = await stage.enter("own", { link: true });
   const heard = await listen(page);
   const last = async () => (await heard()).at(-1);
   await say(page, "to be heard");
@@ -91,11 +90,10 @@ test("one's own message, edit, reaction and pin are read out once they are store
   const before = (await heard()).length;
   await link.mend();
   await eventually(async () => (await heard()).slice(before).filter((text) => text === "Sent."), ["Sent."]);
-  await context.close();
 });
 
 test("a reaction to a message that is deleted meanwhile is not dropped without a word", async () => {
-  const { page, context } = await stage.enter("late-reaction");
+  const { page } = await stage.enter("late-reaction");
   const { seq } = await stage.talker.say("0", "gone before you react");
   const row = message(page, "gone before you react");
   await row.hover();
@@ -110,13 +108,12 @@ test("a reaction to a message that is deleted meanwhile is not dropped without a
   await why.waitFor();
   await gone.getByRole("button", { name: "Dismiss" }).click();
   await why.waitFor({ state: "detached" });
-  await context.close();
 });
 
 test("what a link leads past is not read out as new, but what happens while a dialog is open is", async () => {
   for (let from = 0; from < 80; from += 20)
     await Promise.all(Array.from({ length: 20 }, (_, at) => stage.talker.say("0", `earlier ${from + at}`)));
-  const { page, context } = await stage.enter("lea");
+  const { page } = await stage.enter("lea");
   await page.goto("about:blank");
   await page.goto(`${addressOf(stage.house, 0)}/#/room/0/5`);
   const heard = await listen(page);
@@ -156,11 +153,10 @@ test("what a link leads past is not read out as new, but what happens while a di
   const welcome = page.getByRole("heading", { name: "Welcome back" });
   await welcome.waitFor();
   await eventually(() => welcome.evaluate((heading) => heading === document.activeElement), true);
-  await context.close();
 });
 
 test("text copied from the log has what people said, and who said it", async () => {
-  const { page, context } = await stage.enter("ben");
+  const { page } = await stage.enter("ben");
   await talkTo(page, "talker");
   await say(page, "copy this");
   const { roomId, seq } = await stage.talker.hears("copy this");
@@ -189,7 +185,6 @@ test("text copied from the log has what people said, and who said it", async () 
     return getSelection()?.toString();
   });
   expect(all).not.toContain("talker: an answer");
-  await context.close();
 });
 
 test("days and times are correct after midnight, after a sleep and in another zone", async () => {
@@ -224,7 +219,6 @@ test("days and times are correct after midnight, after a sleep and in another zo
   await cdp.send("Emulation.setTimezoneOverride", { timezoneId: "Asia/Kathmandu" });
   await page.evaluate(() => dispatchEvent(new Event("focus")));
   await expect.poll(clock).not.toBe(before);
-  await context.close();
 });
 
 test("a time is written as its reader's language has it", async () => {
@@ -233,16 +227,15 @@ test("a time is written as its reader's language has it", async () => {
   const timezoneId = `Etc/GMT${ahead > 0 ? "-" : "+"}${Math.abs(ahead)}`;
   const shown = { "en-US": /^[67]:\d\d\sAM$/, "de-DE": /^0[67]:\d\d$/, "ja-JP": /^[67]:\d\d$/ };
   for (const [at, [locale, time]] of Object.entries(shown).entries()) {
-    const { page, context } = await stage.enter(`reader${at}`, { locale, timezoneId });
+    const { page } = await stage.enter(`reader${at}`, { locale, timezoneId });
     await stage.talker.say("0", `now for ${locale}`);
     await message(page, `now for ${locale}`).waitFor();
     expect(await room(page, "General").locator("time").textContent()).toMatch(time);
-    await context.close();
   }
 });
 
 test("emoji are large unless text is beside them, and each line begins at the side of its script", async () => {
-  const { page, context } = await stage.enter("dan");
+  const { page } = await stage.enter("dan");
   const size = (text: string) =>
     page
       .getByRole("log")
@@ -290,12 +283,10 @@ test("emoji are large unless text is beside them, and each line begins at the si
     [room(other.page, "General").getByText("محمد"), line].map((one) => one.boundingBox()),
   );
   expect(name?.x).toBeLessThan(text?.x ?? 0);
-  await other.context.close();
-  await context.close();
 });
 
 test("the page tells a first connection from a lost one, and shows no presence that it does not know", async () => {
-  const { page, context, link } = await stage.enter("eve", { link: true });
+  const { page, link } = await stage.enter("eve", { link: true });
   await talkTo(page, "talker");
   const people = page.getByRole("complementary", { name: "People" });
   await people.getByRole("heading", { name: /^Online/ }).waitFor();
@@ -320,7 +311,6 @@ test("the page tells a first connection from a lost one, and shows no presence t
   expect(await page.getByText("You are offline").count()).toBe(0);
   await link.mend();
   await people.getByRole("heading", { name: /^Online/ }).waitFor();
-  await context.close();
 });
 
 test("the first paint needs only the page and its style sheet, and comes within 1.5 s on a slow line", async () => {
@@ -346,12 +336,11 @@ test("the first paint needs only the page and its style sheet, and comes within 
   // 400 kbit/s are 50 bytes a millisecond, shared with five other loads; each of the two also waits 150 ms once.
   const bytes = loaded.reduce((sum, size) => sum + size, 0);
   expect(bytes / (50 / 6) + 2 * 150).toBeLessThan(1_500);
-  await context.close();
 });
 
 test("a touch shows who a name belongs to, and a second one talks to them; names are large enough, times are visible", async () => {
   await stage.talker.say("0", "a long text\n".repeat(90));
-  const { page, context } = await stage.enter("hue", { hasTouch: true, isMobile: true });
+  const { page } = await stage.enter("hue", { hasTouch: true, isMobile: true });
   // Nothing that only leads somewhere opens a keyboard.
   const opensKeyboard = () =>
     messageTo(page, "General").evaluate((composer) => composer === document.activeElement);
@@ -376,11 +365,10 @@ test("a touch shows who a name belongs to, and a second one talks to them; names
   expect(page.url()).toBe(address);
   await card.getByRole("button", { name: "Send a direct message" }).tap();
   await messageTo(page, "talker").waitFor();
-  await context.close();
 });
 
 test("the open room is visible in a long list, which hints at unread rooms out of sight", async () => {
-  const { page, context } = await stage.enter("gus");
+  const { page } = await stage.enter("gus");
   await talkTo(page, "talker");
   const direct = page.url();
   await page.route(/\/api\/rooms$/, async (route) => {
@@ -414,5 +402,4 @@ test("the open room is visible in a long list, which hints at unread rooms out o
   await page.getByRole("button", { name: "1 unread room" }).click();
   await eventually(() => inView("talker"), true);
   await eventually(() => page.getByRole("button", { name: "1 unread room" }).count(), 0);
-  await context.close();
 });

@@ -23,7 +23,7 @@ const focused = (page: Page) =>
 const stored = (page: Page) => page.evaluate(() => Object.values(localStorage).join("\n"));
 
 test("a failed message is edited in its place if the composer has a draft, and neither is lost", async () => {
-  const { page, context, link } = await stage.enter("ann", { link: true });
+  const { page, link } = await stage.enter("ann", { link: true });
   link.garble("went wrong");
   await say(page, "went wrong");
   const failed = page.locator("[data-state=failed]");
@@ -47,7 +47,6 @@ test("a failed message is edited in its place if the composer has a draft, and n
   const texts = await shownTexts(page);
   expect(texts.filter((text) => text.startsWith("went"))).toEqual(["went better"]);
   expect(await stored(page)).not.toContain("went");
-  await context.close();
 });
 
 test("two windows of a room share the draft: it is sent once, and emptied in both", async () => {
@@ -77,7 +76,6 @@ test("two windows of a room share the draft: it is sent once, and emptied in bot
     async () => (await shownTexts(page)).slice(-3),
     ["said once", "the other goes on", "and done"],
   );
-  await context.close();
 });
 
 test("log-out removes all drafts in every window; the end of a session keeps them for the same user", async () => {
@@ -114,7 +112,6 @@ test("log-out removes all drafts in every window; the end of a session keeps the
   await page.getByRole("button", { name: "Log in" }).click();
   await messageTo(page, "General").waitFor();
   await eventually(() => composer(page).inputValue(), "to be gone on with");
-  await context.close();
 });
 
 test("the end of a session is announced where the focus is, with the name filled in", async () => {
@@ -126,11 +123,10 @@ test("the end of a session is announced where the focus is, with the name filled
   await other.getByRole("alert").getByText("Your session has ended.").waitFor();
   await eventually(() => other.getByLabel("Username").inputValue(), "dan");
   await eventually(() => other.evaluate(() => document.activeElement?.getAttribute("name")), "password");
-  await context.close();
 });
 
 test("line ends after the text are not part of it, and only Enter without modifiers sends", async () => {
-  const { page, context } = await stage.enter("eve");
+  const { page } = await stage.enter("eve");
   await composer(page).pressSequentially("  one");
   for (const keys of ["Alt+Enter", "Control+Enter", "Shift+Enter"]) {
     await page.keyboard.press(keys);
@@ -167,11 +163,10 @@ test("line ends after the text are not part of it, and only Enter without modifi
   expect(await dialog.count()).toBe(1);
   await page.keyboard.press("Enter");
   await messageTo(page, "talker").waitFor();
-  await context.close();
 });
 
 test("the focus is always where the user continues, and typed text reaches the composer", async () => {
-  const { page, context } = await stage.enter("fay");
+  const { page } = await stage.enter("fay");
   await message(page, "old 59").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 900));
   await page.getByRole("button", { name: "Jump to latest" }).click();
@@ -217,11 +212,10 @@ test("the focus is always where the user continues, and typed text reaches the c
     return [told("dragover"), told("drop")];
   });
   expect(dropped).toEqual([false, false]);
-  await context.close();
 });
 
 test("of a text that is far too long only what can be seen is drawn twice, and the field is as high as it can be", async () => {
-  const { page, context } = await stage.enter("long");
+  const { page } = await stage.enter("long");
   const heightOf = () => composer(page).evaluate((one) => one.clientHeight);
   await composer(page).fill("lorem ipsum dolor ".repeat(1_000));
   const height = await heightOf();
@@ -229,12 +223,11 @@ test("of a text that is far too long only what can be seen is drawn twice, and t
   expect(await heightOf()).toBe(height);
   const drawn = await composer(page).evaluate((one) => one.parentElement?.dataset["text"]?.length);
   expect(drawn).toBe(20_000);
-  await context.close();
 });
 
 test("an overlay closes on back, and no key reaches the page below", async () => {
   const options = { viewport: { width: 360, height: 740 } };
-  const { page, context } = await stage.enter("gus");
+  const { page } = await stage.enter("gus");
   await page.setViewportSize(options.viewport);
   const inRoom = page.url();
   await page.getByRole("button", { name: "People" }).click();
@@ -269,5 +262,4 @@ test("an overlay closes on back, and no key reaches the page below", async () =>
   await page.goBack();
   await eventually(() => page.getByRole("dialog").count(), 0);
   expect(page.url()).toBe(inRoom);
-  await context.close();
 });

@@ -19,6 +19,16 @@ export function writtenText(most: number) {
   return z.string().max(most).refine(isWhole, "no half characters");
 }
 
+/** Units in which some write a letter that others write in one: a syllable of Hangul, or a letter with two marks. */
+const UNITS = 3;
+
+/** A text of one line, in the form in which it is stored: `most` is of that, however its sender spells its letters. */
+export function lineOfText(most: number) {
+  return writtenText(UNITS * most)
+    .transform((text) => text.normalize("NFC").trim())
+    .pipe(z.string().max(most));
+}
+
 export const password = z
   .string()
   .refine(isWhole, "no half characters")
@@ -60,10 +70,7 @@ export const roomName = shownName(LIMITS.roomName, "a room needs a name");
 /** A name that people see, of any script. */
 function shownName(most: number, missing: string) {
   return (
-    z
-      .string()
-      .max(most)
-      .transform((name) => name.normalize("NFC").trim())
+    lineOfText(most)
       .refine((name) => name.length > 0, missing)
       // Control, format (also invisible and direction marks), private and unassigned characters, and half ones.
       .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters")

@@ -1219,6 +1219,24 @@ describe("marks on letters", () => {
   });
 });
 
+describe("a limit of characters", () => {
+  it.each([
+    ["PATCH", "/api/me", "displayName", LIMITS.displayName, 200],
+    ["POST", "/api/rooms", "name", LIMITS.roomName, 201],
+    ["POST", "/api/rooms", "topic", LIMITS.topic, 201],
+  ])("at %s %s, of %s, is of the text as it is stored", async (method, path, field, most, done) => {
+    const ask = (text: string) =>
+      as(joe, method, path, { ...(field === "topic" && { name: `About ${text.length}` }), [field]: text });
+    // One stored character each, however it is sent; and one that is stored as three.
+    const [composed, apart, longer] = ["\u00e9", "e\u0301", "\ufb2c"].map((letter) => letter.repeat(most));
+    const sent = await ask(` ${apart} `);
+    expect([sent.status, JSON.stringify(sent.body).includes(`"${composed}"`)]).toEqual([done, true]);
+    const refused = await ask(longer ?? "");
+    expect([refused.status, refused.body.code]).toEqual([413, "too_large"]);
+    await as(joe, "PATCH", "/api/me", { displayName: null });
+  });
+});
+
 describe("half a character", () => {
   it.each([
     ["POST", "/api/users", { username: "halved", password: "long enough \ud800" }],

@@ -25,14 +25,15 @@ import type { StoredInvite } from "../store/invites.ts";
 import { listJson } from "../store/json.ts";
 import { REPORT_CURSOR } from "../store/reports.ts";
 import { inTurns, kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
-import { demandRoomId, demandUserId, pageSize, roomName, userId, writtenText } from "./fields.ts";
+import { demandRoomId, demandUserId, lineOfText, pageSize, roomName, userId, writtenText } from "./fields.ts";
 import { demandUser } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Throttle } from "./throttle.ts";
 
-const topic = writtenText(LIMITS.topic)
-  .transform((text) => text.normalize("NFC").trim())
-  .refine((text) => !/[\p{Cc}\p{Co}\p{Cn}]/u.test(text), "no control characters");
+const topic = lineOfText(LIMITS.topic).refine(
+  (text) => !/[\p{Cc}\p{Co}\p{Cn}]/u.test(text),
+  "no control characters",
+);
 const kind = z.enum(["open", "invite"]);
 const newRoom: z.ZodType<NewRoom> = z.object({
   name: roomName,

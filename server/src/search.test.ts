@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { fold, matchOf, searchFor } from "./search.ts";
+import { fold, matchOf, searchFor, visible } from "./search.ts";
 
 it("a name matches the better, the more it begins as the text and its words do", () => {
   const points = (text: string, name: string) => matchOf(fold(name), searchFor(text));
@@ -17,4 +17,13 @@ it("a name matches the better, the more it begins as the text and its words do",
       ["łodz", "In Łódź"],
     ].map(([text = "", name = ""]) => points(text, name)),
   ).toEqual([4, 3, 2, 2, 2, 2, 1, 1, 0, 2]);
+});
+
+it("a text is compared without the marks that somebody heaps on a letter, also with invisible characters between them", () => {
+  const marks = "\u0323\u0300".repeat(1_000);
+  for (const between of ["", "\u200d", "\u034f"]) {
+    const heap = marks.split("").join(between);
+    expect(visible(`q${heap} and q\u0323\u0300`)).toBe("q\u0323\u0323\u0300\u0300 and q\u0323\u0300");
+    expect(fold(`Q${heap}uiet`)).toBe("quiet");
+  }
 });

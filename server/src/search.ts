@@ -16,11 +16,15 @@ const TYPED_AS: Readonly<Record<string, string>> = {
 /** Accents of Latin, Greek and Cyrillic letters, points of Hebrew and Arabic ones. */
 const MARKS = /[\u0300-\u036F\u0591-\u05C7\u064B-\u065F\u0670]/g;
 
-/** The visible form: NFKC, without invisible characters, with every gap as one space. */
+/** More marks on one letter than any language has: to put them in order takes the square of their number. */
+const HEAP = /(\p{M}{4})\p{M}+/gu;
+
+/** The visible form: NFKC, without invisible characters, with every gap as one space, and four marks on a letter. */
 export function visible(name: string): string {
   return name
-    .normalize("NFKC")
     .replaceAll(/\p{Default_Ignorable_Code_Point}/gu, "")
+    .replaceAll(HEAP, "$1")
+    .normalize("NFKC")
     .replaceAll(/[\s\u2800]+/gu, " ")
     .trim();
 }

@@ -9,7 +9,6 @@ import {
   type Message,
   type RoomId,
   type SendMessage,
-  type SyncedRoom,
   type Target,
   type User,
   type UserId,
@@ -312,15 +311,13 @@ export class ChatMessages {
   }
 
   /**
-   * What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's, and for one that somebody
-   * has damaged, as the list of rooms leaves it out: it keeps nobody from all others.
+   * What follows a cursor, a SyncedRoom as JSON; null for a room that is not the user's, and for one that somebody has
+   * damaged, as the list of rooms leaves it out: it keeps nobody from all others.
    */
-  async sync(user: User, cursor: Cursor): Promise<Json> {
-    const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
-    return (await unlessWrongType(this.#synced(user, cursor), null)) ?? JSON.stringify(unknown);
+  sync(user: User, cursor: Cursor): Promise<Json | null> {
+    return unlessWrongType(this.#synced(user, cursor), null);
   }
 
-  /** The same; null if the room is not the user's. */
   async #synced(user: User, cursor: Cursor): Promise<Json | null> {
     if (!(await this.#members.has(cursor.roomId, user.id))) return null;
     const synced = await this.#log.syncJson(cursor);

@@ -23,6 +23,7 @@ import {
   type React,
   type RoomId,
   type SendMessage,
+  type SyncedRoom,
   type UserId,
 } from "../protocol.ts";
 import type { Security } from "../security.ts";
@@ -284,7 +285,7 @@ export class Events {
   async #sync({ data }: Connection, cursors: Cursor[], answer: Answer): Promise<void> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
-    const one = async (from: Cursor): Promise<Json> => {
+    const one = async (from: Cursor): Promise<Json | null> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
       if (!rows || !data.rooms.has(from.roomId)) return this.#chat.messages.sync(user, from);
@@ -299,7 +300,7 @@ export class Events {
       });
     };
     const all = async (): Promise<Json> => {
-      const rooms: Json[] = [];
+      const rooms: (Json | null)[] = [];
       let bytes = 0;
       for (let start = 0; start < cursors.length; start += BOUNDS.syncAtOnce.value) {
         const asked = cursors.slice(start, start + BOUNDS.syncAtOnce.value);
@@ -307,10 +308,14 @@ export class Events {
           bytes > BOUNDS.syncLength.value
             ? asked.map(({ roomId: id }) => `{"roomId":"${id}","messages":[],"more":true}`)
             : await Promise.all(asked.map(one));
-        for (const synced of told) bytes += Buffer.byteLength(synced);
+        for (const synced of told) bytes += Buffer.byteLength(synced ?? "");
         rooms.push(...told);
       }
-      return listJson(`{"rooms":[`, rooms, "]}");
+      // A room may have been shown since it was not found: a client that drops it now would never hear of it again.
+      for (const [index, from] of cursors.entries())
+        if (rooms[index] === null && data.rooms.has(from.roomId)) rooms[index] = await one(from);
+      const told = rooms.map((synced, index) => synced ?? notFound(cursors[index]!.roomId));
+      return listJson(`{"rooms":[`, told, "]}");
     };
     if (cursors.length === 0) return answer(await all());
     load.demand("history");
@@ -318,4 +323,8 @@ export class Events {
     const price = (json: Json) => cursors.length + Buffer.byteLength(json) / 1_024;
     await throttle.queue("sync", user.id, async () => answer(await throttle.pay(user.id, most, all, price)));
   }
+}
+
+function notFound(id: RoomId): Json {
+  return JSON.stringify({ roomId: id, messages: [], more: false, notFound: true } satisfies SyncedRoom);
 }

@@ -16,6 +16,7 @@ import {
 } from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import type { Replica } from "../server.ts";
+import { ChatMessages } from "../chat/messages.ts";
 import { ChatRooms } from "../chat/rooms.ts";
 import { Log } from "../store/log.ts";
 import {
@@ -676,6 +677,43 @@ describe("a named room", () => {
       expect(shown).toEqual([second.id]);
     } finally {
       describing.mockRestore();
+    }
+    zoe.close();
+  });
+
+  it("that is shown while a sync is answered is not told as unknown by that answer, however early it was asked of", async () => {
+    const [zoe, hut] = [await person(left), await mary.makes({ name: "Hut" })];
+    const change = (method: string, body?: unknown) =>
+      mary.browser.fetch(method, `/api/rooms/${hut.id}/members/${zoe.user.id}`, body);
+    let isAsked = false;
+    let release = () => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    // oxlint-disable-next-line typescript/unbound-method -- called with `this`
+    const { sync } = ChatMessages.prototype;
+    const syncing = vi.spyOn(ChatMessages.prototype, "sync").mockImplementation(async function (
+      this: ChatMessages,
+      ...asked
+    ) {
+      const found = await sync.apply(this, asked);
+      isAsked ||= asked[1].roomId === hut.id;
+      // The other room's answer takes its time.
+      if (asked[1].roomId !== hut.id) await released;
+      return found;
+    });
+    try {
+      const heard = record(zoe);
+      const cursors = [hut.id, "4242424242"].map((roomId) => ({ roomId, seq: 0, date: 0 }));
+      const answer = emit(zoe.socket, "sync", { rooms: cursors });
+      await until(() => isAsked);
+      expect((await change("PUT", { role: "member" })).status).toBe(200);
+      await until(() => heard.some(([event]) => event === "show.room"));
+      release();
+      const told = await answer;
+      expect(told).toMatchObject({ ok: true, value: { rooms: [{ messages: [] }, { notFound: true }] } });
+      expect(told).not.toHaveProperty("value.rooms.0.notFound");
+    } finally {
+      release();
+      syncing.mockRestore();
     }
     zoe.close();
   });

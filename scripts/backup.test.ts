@@ -17,14 +17,17 @@ import { Files } from "../server/src/store/files.ts";
 import { Log } from "../server/src/store/log.ts";
 import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
+import { RESTORING } from "../server/src/store/schema.ts";
 import { startServer } from "../server/src/server.ts";
 import {
   Browser,
   both,
+  commandsDuring,
   connect,
   ownRedis,
   person,
   replicas,
+  startWire,
   testRedisUrl,
   unwrap,
   until,
@@ -623,6 +626,42 @@ describe("a restore", () => {
       await own.close();
     }
   }, 40_000);
+
+  it("that still runs ends once another one with --again has taken over, and at no moment a server may start", async () => {
+    const { config } = await livedIn();
+    const file = fileName();
+    await backup(config, file, whole);
+    const target = configOf();
+    const mark = createKeys(target.keyPrefix).schema;
+    let isHeld = false;
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      // All that follows the mark waits.
+      if (from === "replica" && isHeld) await held;
+      isHeld ||= chunk.includes(RESTORING);
+      return chunk;
+    });
+    onTestFinished(wire.close);
+    const slow = restore({ ...target, redisUrl: wire.url }, file, { again: false }).catch(
+      (error: unknown) => error,
+    );
+    await until(async () => (await redis.get(mark)) !== null);
+    const commands = await commandsDuring(async () => {
+      await restore(target, file, { again: true });
+    });
+    const onMark = commands.filter((words) => words.includes(mark)).map(([name = ""]) => name.toLowerCase());
+    expect(onMark).toContain("get");
+    expect(onMark).not.toContain("del");
+    expect(onMark).not.toContain("unlink");
+    expect(await redis.get(mark)).toBe("2");
+    release();
+    expect(await slow).toMatchObject({
+      exitCode: 69,
+      message: expect.stringContaining("Another restore has begun here anew") as string,
+    });
+    expect(await redis.get(mark)).toBe("2");
+  });
 
   it("says that it is to be run again with --again only if it has begun", async () => {
     const file = fileName();

@@ -51,16 +51,18 @@ export async function restore(config: Config, file: string, options: { again: bo
   try {
     heed(await checkRedis(redis, config, keys), log);
     await refuseRunning(redis, keys);
+    const mark = `${RESTORING} the backup of ${header.date}, begun ${new Date().toISOString()}`;
     if (options.again) {
-      await demandUnfinished(redis, keys);
+      await takeOver(redis, keys, mark);
       isMarked = true;
       await removeUnfinished(redis, keys);
+    } else {
+      await begin(redis, keys, mark);
+      isMarked = true;
     }
-    await begin(redis, keys, header.date);
-    isMarked = true;
-    await write(redis, keys, file);
+    await write(redis, keys, file, mark);
     const mended = await compareAndMend(redis, keys, tally, header.sessions);
-    await persist(() => redis.set(keys.schema, String(header.schema)));
+    await remark(redis, keys, mark, String(header.schema));
     return { ...tally.counts, mended };
   } catch (error) {
     if (!isMarked || (error instanceof Error && "exitCode" in error)) throw error;
@@ -83,25 +85,38 @@ async function refuseRunning(redis: RedisClient, keys: Keys): Promise<void> {
   }
 }
 
-async function demandUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
+/** Puts this restore's mark in the place of one that was cut short: at no moment there is none. */
+async function takeOver(redis: RedisClient, keys: Keys, mark: string): Promise<void> {
   const stored = await redis.get(keys.schema);
   if (!stored?.startsWith(RESTORING)) throw stop("No restore was cut short here, so nothing is removed.", 69);
+  await remark(redis, keys, stored, mark);
+}
+
+/** Replaces the mark, which another restore with --again may have taken over, or ended. */
+async function remark(redis: RedisClient, keys: Keys, from: string, to: string): Promise<void> {
+  const replace =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('SET', KEYS[1], ARGV[2]) end";
+  const replaced = await persist(() => redis.eval(replace, 1, keys.schema, from, to));
+  // The answer to the first attempt may have been lost.
+  if (replaced === null) await demandMark(redis, keys, to);
+}
+
+async function demandMark(redis: RedisClient, keys: Keys, mark: string): Promise<void> {
+  if ((await persist(() => redis.get(keys.schema))) === mark) return;
+  throw stop("Another restore has begun here anew meanwhile, so this one has ended.", 69);
 }
 
 async function removeUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
   for await (const names of scanNames(redis, keys)) {
-    // The mark itself is removed last.
     const doomed = names.map((name) => keyOf(keys, name)).filter((key) => key.toString() !== keys.schema);
     await Promise.all(doomed.map((key) => persist(() => redis.unlink(key))));
   }
-  await redis.del(keys.schema);
 }
 
-/** Claims the Redis: the mark stops servers that start now, and other restores. */
-async function begin(redis: RedisClient, keys: Keys, date: string): Promise<void> {
+/** Claims an empty Redis: the mark stops servers that start now, and other restores. */
+async function begin(redis: RedisClient, keys: Keys, mark: string): Promise<void> {
   const found: string[] = [];
   for await (const names of scanNames(redis, keys)) found.push(...names.slice(0, 1_000));
-  const mark = `${RESTORING} the backup of ${date}, begun ${new Date().toISOString()}`;
   if (found.length === 0 && (await redis.set(keys.schema, mark, "NX")) === "OK") return;
   const stored = await redis.get(keys.schema);
   if (stored?.startsWith(RESTORING)) {
@@ -119,7 +134,8 @@ async function begin(redis: RedisClient, keys: Keys, date: string): Promise<void
   );
 }
 
-async function write(redis: RedisClient, keys: Keys, file: string): Promise<void> {
+/** Ends soon after another restore has taken over: that one removes what this one has written. */
+async function write(redis: RedisClient, keys: Keys, file: string, mark: string): Promise<void> {
   const pending = new Set<Promise<void>>();
   let bytes = 0;
   let failure: unknown;
@@ -127,12 +143,17 @@ async function write(redis: RedisClient, keys: Keys, file: string): Promise<void
     while (pending.size > 0 && (pending.size > to.commands || bytes > to.bytes)) await Promise.race(pending);
     if (failure !== undefined) throw failure;
   };
+  let sinceLook = 0;
   for await (const item of readArchive(file)) {
     if ("header" in item) continue;
     if ("room" in item) {
       await drain({ bytes: -1, commands: 0 });
       await compareRoom(redis, keys, item);
       continue;
+    }
+    if ((sinceLook += 1) > WINDOW.commands) {
+      await demandMark(redis, keys, mark);
+      sinceLook = 0;
     }
     const size = item.values.reduce((sum, parts) => parts.reduce((all, { length }) => all + length, sum), 0);
     bytes += size;
@@ -148,6 +169,7 @@ async function write(redis: RedisClient, keys: Keys, file: string): Promise<void
     await drain(WINDOW);
   }
   await drain({ bytes: -1, commands: 0 });
+  await demandMark(redis, keys, mark);
 }
 
 async function put(redis: RedisClient, keys: Keys, { type, name, values, expires }: Values): Promise<void> {

@@ -89,6 +89,8 @@ type LiveRoom = {
   /** True during a read of the sorted set; what arrives meanwhile causes another read. */
   healing: boolean;
   again: boolean;
+  /** When a read has failed: the next one, which also covers what arrives until then. */
+  retry: NodeJS.Timeout | undefined;
   leave: NodeJS.Timeout | undefined;
   /** The relay's epoch when the room was opened, or when a removal was last seen. */
   changedIn: number;
@@ -108,6 +110,7 @@ export class Relay {
   #timers: NodeJS.Timeout[] = [];
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
+  #unhealedAt = -LOG_MS;
   #heartbeatHeard = { number: 0, at: performance.now() };
   /** Rooms whose check failed. */
   readonly #unchecked = new Set<RoomId>();
@@ -158,6 +161,7 @@ export class Relay {
       opened: Promise.resolve(),
       healing: false,
       again: false,
+      retry: undefined,
       leave: undefined,
       changedIn: (this.#epoch += 1),
     };
@@ -302,7 +306,7 @@ export class Relay {
       return;
     }
     if (seq > position.seq) metrics.gaps.inc();
-    if (seq !== position.seq || hash !== position.hash) void this.#heal(roomId, room);
+    if ((seq !== position.seq || hash !== position.hash) && !room.retry) void this.#heal(roomId, room);
   }
 
   /** Applies a change of a message or of a membership in the room's order, or reads if one was missed. */
@@ -318,7 +322,7 @@ export class Relay {
       const now = { rev: change.rev, revHash: change.hash };
       room.position = { ...room.position, ...now };
       this.#apply(change.roomId, room, [change], { after: rev, ...now });
-    } else if (change.rev !== rev || change.hash !== revHash) {
+    } else if ((change.rev !== rev || change.hash !== revHash) && !room.retry) {
       void this.#heal(change.roomId, room);
     }
   }
@@ -388,6 +392,8 @@ export class Relay {
     if (room.healing || !room.position || this.#rooms.get(roomId) !== room) return;
     const { messages, delivery, metrics, log } = this.#parts;
     room.healing = true;
+    clearTimeout(room.retry);
+    room.retry = undefined;
     try {
       let more: boolean;
       do {
@@ -421,11 +427,18 @@ export class Relay {
       } while (more || room.again);
       room.sureAt = performance.now();
     } catch (error) {
-      log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
-      setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
+      this.#tellUnhealed(roomId, error);
+      room.retry = setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
     } finally {
       room.healing = false;
     }
+  }
+
+  /** Logs one a second: while Redis does not answer, there may be as many as rooms. */
+  #tellUnhealed(roomId: RoomId, error: unknown): void {
+    if (performance.now() - this.#unhealedAt < LOG_MS) return;
+    this.#unhealedAt = performance.now();
+    this.#parts.log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
   }
 
   #receiveOther(text: string): void {

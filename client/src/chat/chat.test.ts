@@ -362,6 +362,29 @@ describe("a client without a browser", () => {
     expect([...tab.clock.waiting]).toEqual([]);
   });
 
+  test("learns the names of people whom the server could not tell at first", async () => {
+    let refusals = 0;
+    let isDown = false;
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        if (!isDown || !path.startsWith("/api/users?ids=")) return fetch(path, init);
+        refusals += 1;
+        throw new TypeError("The network has changed");
+      },
+    }));
+    await tab.signUp();
+    // Whoever is online is known.
+    const offline = new Browser(both(house)[0]);
+    const credentials = { username: name(), password: PASSWORD };
+    const { id, username } = (await offline.post<User>("/api/users", credentials)).body;
+    isDown = true;
+    tab.chat.learn([id]);
+    await until(() => refusals > 0, PATIENCE_MS, "the question");
+    isDown = false;
+    await until(() => tab.chat.snapshot().users.get(id)?.username === username, PATIENCE_MS, "the name");
+    tab.chat.close();
+  });
+
   test("stores a draft once that two tabs send before they hear of each other", async () => {
     const one = openTab();
     await one.signUp();

@@ -362,6 +362,29 @@ describe("a client without a browser", () => {
     expect([...tab.clock.waiting]).toEqual([]);
   });
 
+  test("is signed out as its user wished if they ask for it twice", async () => {
+    let asked = 0;
+    let answered = 0;
+    let before: Promise<unknown> = Promise.resolve();
+    const tab = openTab(undefined, undefined, ({ fetch, outbox }) => ({
+      async fetch(path, init) {
+        if (path !== "/api/logout") return fetch(path, init);
+        asked += 1;
+        const answer = before.then(() => fetch(path, init));
+        before = answer;
+        return answer.finally(() => (answered += 1));
+      },
+      outbox: (userId) => ({
+        ...outbox(userId),
+        clear: async () => void (await until(() => answered === asked, PATIENCE_MS, "every answer")),
+      }),
+    }));
+    await tab.signUp();
+    await Promise.all([tab.chat.logOut(), tab.chat.logOut()]);
+    expect(tab.chat.snapshot().session).toEqual({ is: "signed out", reason: null, username: null });
+    expect([...tab.clock.waiting]).toEqual([]);
+  });
+
   test("learns the names of people whom the server could not tell at first", async () => {
     let refusals = 0;
     let isDown = false;

@@ -45,6 +45,7 @@ export function signIn(
   const api = createApi(world.fetch, scope.signal, user.id);
   /** Set while this tab, or another one, logs out, and after an attempt without an answer. */
   let leaving: "here" | "elsewhere" | "tried" | null = null;
+  let loggingOut: Promise<void> | null = null;
   /** The end of the session was heard. */
   let isOver = false;
   let wasIn = false;
@@ -293,9 +294,10 @@ export function signIn(
 
     /**
      * Ends the session for all tabs, which forget what they kept; sends deletions first that could still be undone.
-     * Throws a ChatError if either outcome is unknown, or calls `ended` if the session is over all the same.
+     * Throws a ChatError if either outcome is unknown, or calls `ended` if the session is over all the same. Asked for
+     * again meanwhile, it is the same log-out: another one would find the session ended.
      */
-    logOut: () => leave(() => api.logOut(), true),
+    logOut: () => (loggingOut ??= leave(() => api.logOut(), true).finally(() => (loggingOut = null))),
     /** The same, with the whole account. */
     deleteAccount: (asked: Leave) => leave(() => api.call<null>("DELETE", "/me", asked), false),
 

@@ -12,6 +12,7 @@ import {
   type House,
   type Person,
 } from "../../../server/src/testing.ts";
+import { account } from "./account.ts";
 import { createChatClient, type ChatClient } from "./chat.ts";
 import { threadSlot } from "./drafts.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
@@ -383,6 +384,32 @@ describe("a client without a browser", () => {
     await Promise.all([tab.chat.logOut(), tab.chat.logOut()]);
     expect(tab.chat.snapshot().session).toEqual({ is: "signed out", reason: null, username: null });
     expect([...tab.clock.waiting]).toEqual([]);
+  });
+
+  test("keeps its texts at the end of the session if another tab was closed during its log-out, and they were written on", async () => {
+    let isAsked = false;
+    const one = openTab(undefined, undefined, ({ fetch }) => ({
+      fetch(path, init) {
+        if (path !== "/api/logout") return fetch(path, init);
+        isAsked = true;
+        return new Promise(() => {});
+      },
+    }));
+    const username = await one.signUp();
+    const second = openTab(one.profile, both(house)[1].address);
+    second.chat.openRoom("0");
+    await second.chat.start();
+    await second.online();
+    void one.chat.logOut();
+    await until(() => isAsked, PATIENCE_MS, "the log-out");
+    one.chat.close();
+    second.chat.setDraft("0", "half a thought");
+    const elsewhere = openTab();
+    await elsewhere.chat.logIn(username, PASSWORD);
+    await account(elsewhere.chat.call()).endOtherSessions();
+    await until(() => second.chat.snapshot().session.is === "signed out", PATIENCE_MS, "the end");
+    expect([...one.profile.drafts.values()]).toEqual([expect.stringContaining("half a thought")]);
+    elsewhere.chat.close();
   });
 
   test("learns the names of people whom the server could not tell at first", async () => {

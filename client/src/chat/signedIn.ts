@@ -301,9 +301,9 @@ export function signIn(
     /** The same, with the whole account. */
     deleteAccount: (asked: Leave) => leave(() => api.call<null>("DELETE", "/me", asked), false),
 
-    /** The user keeps writing, so an attempted log-out is obsolete. */
+    /** The user keeps writing, so a log-out without an answer is obsolete; a tab whose log-out succeeds still says so. */
     stay(): void {
-      if (leaving === "tried") leaving = null;
+      if (leaving !== "here") leaving = null;
     },
   };
 

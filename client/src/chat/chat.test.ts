@@ -219,6 +219,40 @@ describe("a client without a browser", () => {
     other.close();
   });
 
+  test("shows what it hears of a room while an older list of rooms is on its way", async () => {
+    let hold = false;
+    const held: (() => void)[] = [];
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        const response = await fetch(path, init);
+        if (!hold || path !== "/api/rooms") return response;
+        const list = await response.text();
+        await new Promise<void>((go) => held.push(go));
+        return new Response(list);
+      },
+    }));
+    const { cave, other } = await caveOf(tab);
+    await tab.chat.call()("PUT", `/rooms/${cave}/members/${other.user.id}`, { role: "owner" });
+    const { session } = tab.chat.snapshot();
+    const id = session.is === "signed in" ? session.user.id : "";
+    const shown = () => {
+      const room = tab.chat.snapshot().rooms?.get(cave);
+      return [room?.standing.role, room?.settings.topic];
+    };
+    hold = true;
+    tab.wire()?.io.engine.close();
+    await until(() => held.length > 0, PATIENCE_MS, "the list");
+    await other.browser.fetch("PUT", `/api/rooms/${cave}/members/${id}`, { role: "member" });
+    await other.browser.fetch("PATCH", `/api/rooms/${cave}`, { topic: "Stones" });
+    await until(() => shown()[0] === "member" && shown()[1] === "Stones", PATIENCE_MS, "the news");
+    hold = false;
+    for (const go of held) go();
+    await tab.online();
+    expect(shown()).toEqual(["member", "Stones"]);
+    tab.chat.close();
+    other.close();
+  });
+
   test("catches up after a lost connection, and sends what it wrote meanwhile", async () => {
     const tab = openTab();
     await tab.signUp();

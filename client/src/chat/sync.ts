@@ -18,7 +18,7 @@ import type { Reads } from "./reads.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
 import { firstDoubt, headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
-import { isShown, shownRooms } from "./state/rooms.ts";
+import { isShown, shownRooms, type RoomsEvent } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 
 /** Shorter interruptions are not shown. */
@@ -51,6 +51,7 @@ export type Sync = ReturnType<typeof createSync>;
 /** Merges stored and heard messages into one gap-free state: at the start, after each connect, at a gap. */
 export function createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads }: Needs) {
   let unreadBefore: number | null = null;
+  /** How often a room of the list came, went or changed. */
   let changedRooms = 0;
   let rounds = 0;
   const syncing = new Set<RoomId>();
@@ -131,7 +132,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   // --- The list of rooms ---
 
-  /** The list of rooms, requested again if a room came or went meanwhile. */
+  /** The list of rooms, requested again if it changed meanwhile. */
   async function listRooms(): Promise<Room[]> {
     for (;;) {
       const before = changedRooms;
@@ -163,6 +164,12 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   function hideRoom(roomId: RoomId) {
     changedRooms++;
     chat.dispatch({ type: "room gone", roomId });
+  }
+
+  /** Something about a room was heard. */
+  function heardOf(event: Extract<RoomsEvent, { type: "room changed" | "standing" }>) {
+    changedRooms++;
+    chat.dispatch(event);
   }
 
   // --- Messages ---
@@ -472,6 +479,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     showRooms,
     showRoom,
     hideRoom,
+    heardOf,
     joined,
     read,
     readOn,

@@ -1,6 +1,6 @@
 import { LIMITS, USERNAME, USERNAME_WORDS, type Credentials, type Invitation } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type FormEvent } from "react";
-import { ChatError, wordsOf } from "../../chat/api.ts";
+import { ChatError, isPassing, wordsOf } from "../../chat/api.ts";
 import { nameOf } from "../../chat/state/people.ts";
 import { loadLater } from "../later.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -13,6 +13,8 @@ import { Wordmark } from "../ui/Wordmark.tsx";
 import { useClient } from "../useChat.ts";
 import { Chatter } from "./Chatter.tsx";
 import css from "./LogIn.module.css";
+
+const TRY_AGAIN_MS = 2_000;
 
 type Faults = { username?: string; password?: string; form?: string };
 
@@ -40,7 +42,23 @@ export function LogIn({ invite, reason, lastName }: Props) {
   }, [chat]);
 
   useEffect(() => {
-    if (invite !== null) chat.invitation(invite).then(setInvitation, () => setInvitation("invalid"));
+    if (invite === null) return undefined;
+    let again: ReturnType<typeof setTimeout> | undefined;
+    let over = false;
+    async function ask(code: string) {
+      try {
+        setInvitation(await chat.invitation(code));
+      } catch (error) {
+        if (over) return;
+        if (isPassing(error)) again = setTimeout(() => void ask(code), error.retryAfterMs ?? TRY_AGAIN_MS);
+        else setInvitation("invalid");
+      }
+    }
+    void ask(invite);
+    return () => {
+      over = true;
+      clearTimeout(again);
+    };
   }, [chat, invite]);
 
   // A user who begins to type will need the rest of the client.

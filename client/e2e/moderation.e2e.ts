@@ -235,6 +235,34 @@ test("a message is reported, and a moderator goes to it, deletes it and closes t
   await eventually(() => ben.page.getByRole("tab").count(), 0);
 }, 120_000);
 
+test("a mute ends in all pages at its moment, for who is muted and in the list of members", async () => {
+  const owner = await stage.enter("owner-nap");
+  const muted = await stage.enter("muted-nap", { replica: 1 });
+  await createRoom(owner.page, "Nap");
+  await muted.page.getByRole("button", { name: "Browse rooms" }).click();
+  await muted.page.getByRole("button", { name: "Join Nap" }).click();
+  await messageTo(muted.page, "Nap").waitFor();
+  for (const { page } of [owner, muted]) {
+    await page.clock.install({ time: new Date() });
+    await page.reload();
+    await messageTo(page, "Nap").waitFor();
+  }
+  const mute = muted.page.getByText(/^A moderator has muted you here until/);
+  await owner.page.getByRole("button", { name: "Room details" }).click();
+  await owner.page.getByRole("button", { name: "Manage muted-nap" }).click();
+  await owner.page.getByRole("button", { name: "Mute for 1 hour" }).click();
+  const row = owner.page.getByRole("list", { name: "Members" }).getByText(/^Muted until/);
+  for (const shown of [mute, row]) await shown.waitFor();
+
+  for (const { page } of [owner, muted]) {
+    await page.clock.setSystemTime(Date.now() + 2 * 3600 * 1000);
+    await page.clock.runFor(16_000);
+  }
+  for (const shown of [mute, row]) await shown.waitFor({ state: "detached" });
+  await owner.page.getByRole("button", { name: "Mute for 1 hour" }).waitFor();
+  for (const { context } of [owner, muted]) await context.close();
+}, 120_000);
+
 test("an invite link brings somebody new, and somebody who has an account, into its room", async () => {
   const maker = await stage.enter("maker-links");
   const known = await stage.enter("known-links", { replica: 1 });

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { dayOf, showAtWhen, showClock, showDay, showWhen, subscribeToDays } from "./time.ts";
+import { dayOf, showAtWhen, showClock, showDay, showWhen, subscribeToDays, watchMoment } from "./time.ts";
 
 /** Summer time by an hour, by half an hour, at midnight itself, in the south, none; and days that begin far apart. */
 const ZONES = [
@@ -124,6 +124,23 @@ test("after a sleep the day is checked when the user comes back, and at most 15 
   vi.setSystemTime(said + 64 * HOUR_MS);
   vi.advanceTimersByTime(15_000);
   expect(told).toBe(2);
+});
+
+test("a moment comes in time, and after a sleep at most 15 s late, once", () => {
+  const come: number[] = [];
+  for (const asleep of [0, 2 * HOUR_MS]) {
+    const moment = Date.now() + HOUR_MS;
+    const stop = watchMoment(moment, () => come.push(Date.now() - moment));
+    vi.setSystemTime(Date.now() + asleep);
+    vi.advanceTimersByTime(asleep === 0 ? HOUR_MS : 15_000);
+    vi.advanceTimersByTime(HOUR_MS);
+    stop();
+  }
+  expect(come).toEqual([0, HOUR_MS + 15_000]);
+  watchMoment(Date.now() + 1_000, () => come.push(0))();
+  watchMoment(Date.now(), () => come.push(0));
+  vi.advanceTimersByTime(HOUR_MS);
+  expect(come).toHaveLength(2);
 });
 
 test("clock times follow the zone, and summer time", () => {

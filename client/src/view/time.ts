@@ -1,4 +1,4 @@
-import { useSyncExternalStore } from "react";
+import { useCallback, useSyncExternalStore } from "react";
 
 const DAY_MS = 24 * 3600 * 1000;
 /** A machine that slept, or changed its zone, reports nothing, so we check the clock this often. */
@@ -69,6 +69,25 @@ function readClock(): string {
 /** Renders a component again when the texts below change: at midnight, and in another zone. */
 export function useClock(): void {
   useSyncExternalStore(subscribeToDays, readClock);
+}
+
+/** Calls back once a moment has come, if it is still to come; answers its undo. */
+export function watchMoment(moment: number, come: () => void): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  function look() {
+    const left = moment - Date.now();
+    // Timers stand still while the machine sleeps.
+    if (left > 0) timer = setTimeout(look, Math.min(left, LOOK_EVERY_MS));
+    else come();
+  }
+  if (moment > Date.now()) look();
+  return () => clearTimeout(timer);
+}
+
+/** Whether a moment has come. Renders a component again when it does. */
+export function useHasCome(moment: number): boolean {
+  const subscribe = useCallback((come: () => void) => watchMoment(moment, come), [moment]);
+  return useSyncExternalStore(subscribe, () => moment <= Date.now());
 }
 
 /** Local midnight before a date, in ms: equal for two dates of the same day. */

@@ -1,24 +1,14 @@
 import type { RoomId } from "@hubbub/server/protocol";
-import { useEffect, useState } from "react";
 import { closedAt, slowIn } from "../../chat/state/room.ts";
-import { showUntil } from "../time.ts";
+import { showUntil, useHasCome } from "../time.ts";
 import { useChat } from "../useChat.ts";
-
-/** Timers of browsers wait no longer, in ms. */
-const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 /** Why this user cannot write in a room, as a sentence; null once they can. */
 export function useClosed(roomId: RoomId): string | null {
   const room = useChat((state) => state.rooms?.get(roomId));
-  const [now, setNow] = useState(Date.now);
-  const closed = room === undefined ? null : closedAt(room, now);
-  const until = closed?.why === "muted" ? closed.until : null;
-  useEffect(() => {
-    if (until === null) return undefined;
-    const wait = Math.min(Math.max(1, until - Date.now() + 1), LONGEST_WAIT_MS);
-    const timer = setInterval(() => setNow(Date.now()), wait);
-    return () => clearInterval(timer);
-  }, [until]);
+  const until = room?.standing.mutedUntil ?? 0;
+  const isOver = useHasCome(until);
+  const closed = room === undefined ? null : closedAt(room, isOver ? until : 0);
   if (closed === null) return null;
   if (closed.why === "archived") return "This room is archived. You can read it, but nobody can write here.";
   return `A moderator has muted you here until ${showUntil(closed.until)}.`;

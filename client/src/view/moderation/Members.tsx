@@ -4,7 +4,7 @@ import { moderation } from "../../chat/moderation.ts";
 import { nameOf } from "../../chat/state/people.ts";
 import { FoundNothing } from "../finding/Found.tsx";
 import { useFound } from "../finding/useFound.ts";
-import { showUntil } from "../time.ts";
+import { showUntil, useHasCome } from "../time.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
@@ -81,8 +81,8 @@ function MemberRow({ room, member, onDone }: RowProps) {
   const name = nameOf(member);
   const below = role === "owner" || ROLES.indexOf(role) > ROLES.indexOf(member.role);
   const manageable = role !== "member" && below && !isMe && member.deleted === undefined;
-  const [now] = useState(Date.now);
-  const muted = (member.mutedUntil ?? 0) > now ? member.mutedUntil : undefined;
+  const isOver = useHasCome(member.mutedUntil ?? 0);
+  const muted = isOver ? undefined : member.mutedUntil;
   const about = [
     ...(member.role === "member" ? [] : [member.role === "owner" ? "Owner" : "Moderator"]),
     ...(muted === undefined ? [] : [`Muted until ${showUntil(muted)}`]),

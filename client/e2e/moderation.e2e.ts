@@ -380,7 +380,7 @@ test("whoever loses the room that they have just opened hears of it, and goes on
   owner.close();
 });
 
-test("whoever adds people to a room finds those who come after a page of its members", async () => {
+test("whoever adds people to a room finds those who come after a page of its members, and is told of a search that failed", async () => {
   const hal = await stage.enter("hal-adds");
   await (await stage.enter("hal-other")).context.close();
   const { page } = hal;
@@ -394,6 +394,12 @@ test("whoever adds people to a room finds those who come after a page of its mem
   await page.getByRole("button", { name: "Room details" }).click();
   const dialog = page.getByRole("dialog", { name: "Pages" });
   await dialog.getByRole("button", { name: "Add a person" }).click();
+  let failures = 1;
+  await page.route(/\/api\/users\?q=nobody/, (route) => (failures-- > 0 ? route.abort() : route.continue()));
+  await dialog.getByRole("searchbox", { name: "Find a person to add" }).fill("nobody");
+  await dialog.getByText("The server does not answer.").waitFor();
+  await dialog.getByText("Nobody else by that name.").waitFor();
+  await dialog.getByText("The server does not answer.").waitFor({ state: "detached" });
   await dialog.getByRole("searchbox", { name: "Find a person to add" }).fill("hal");
   await dialog.getByRole("button", { name: "Show more" }).click();
   await dialog.getByRole("button", { name: "Add hal-other" }).click();

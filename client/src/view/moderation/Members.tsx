@@ -1,4 +1,4 @@
-import { LIMITS, type Ban, type Member, type RoomRole } from "@hubbub/server/protocol";
+import type { Ban, Member, RoomRole } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
 import { moderation } from "../../chat/moderation.ts";
 import { nameOf } from "../../chat/state/people.ts";
@@ -19,6 +19,7 @@ import { useClient, useMe } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import type { DetailedRoom } from "./detailedRoom.ts";
+import { readPages } from "./pages.ts";
 
 const MUTES = [
   { long: "10 minutes", ms: 600_000 },
@@ -32,16 +33,10 @@ export function Members({ room }: { room: DetailedRoom }) {
   const chat = useClient();
   const { id: roomId, kind } = room;
   const [pages, setPages] = useState(1);
-  const ask = useCallback(async () => {
-    const found: Member[] = [];
-    let more = true;
-    for (let page = 0; page < pages && more; page += 1) {
-      const members = await moderation(chat.call()).members(roomId, found.at(-1)?.id);
-      found.push(...members);
-      more = members.length === LIMITS.pageDefault;
-    }
-    return { found, more };
-  }, [chat, roomId, pages]);
+  const ask = useCallback(
+    () => readPages<Member>(pages, (last) => moderation(chat.call()).members(roomId, last?.id)),
+    [chat, roomId, pages],
+  );
   const read = useAnswer(ask);
   const { answer, again } = read;
   const [adding, setAdding] = useState(false);
@@ -210,10 +205,12 @@ type AddProps = { room: DetailedRoom; members: readonly Member[]; onDone: () => 
 function AddPerson({ room, members, onDone }: AddProps) {
   const chat = useClient();
   const tell = useNotice();
-  const { busy, fault, run } = useCalls();
+  const { busy, fault: addFault, run } = useCalls();
   const [wanted, setWanted] = useState("");
   const text = wanted.trim();
-  const { answer, current, busy: looking, more } = useFound(chat.findUsers, text === "" ? null : text);
+  const found = useFound(chat.findUsers, text === "" ? null : text);
+  const { answer, current, busy: looking, more } = found;
+  const fault = addFault ?? found.fault;
   const all = answer.found.length >= answer.total;
   const others = answer.found.filter(({ id }) => !members.some((member) => member.id === id));
   return (
@@ -247,11 +244,7 @@ function AddPerson({ room, members, onDone }: AddProps) {
       <FoundNothing>
         {text !== "" && current && all && others.length === 0 ? "Nobody else by that name." : ""}
       </FoundNothing>
-      {text !== "" && current && !all && (
-        <Button wide onClick={more}>
-          Show more
-        </Button>
-      )}
+      <ShowMore more={text !== "" && current && !all} count={others.length} busy={looking} onMore={more} />
     </>
   );
 }

@@ -224,6 +224,41 @@ test("of choices for a room that are made one after another the last one counts,
   expect(await choice(/^Nothing/).isChecked()).toBe(true);
 }, 60_000);
 
+test("only of the last choice for a room its user is told that it failed", async () => {
+  const { page, context } = await stage.enter("hob-forms");
+  const dialog = page.getByRole("dialog");
+  let failures = 1;
+  const held: (() => void)[] = [];
+  await page.route(/\/notifications$/, async (route) => {
+    await new Promise<void>((go) => held.push(go));
+    await (failures-- > 0 ? route.abort() : route.continue());
+  });
+  const next = async () => {
+    await eventually(() => held.length, 1);
+    held.pop()?.();
+  };
+  await page.getByRole("main").getByRole("button", { name: "Notifications" }).click();
+  const choice = (name: RegExp) => dialog.getByRole("radio", { name });
+  await choice(/^Nothing/).click();
+  await choice(/^Mentions/).click();
+  await next();
+  await next();
+  await page.getByRole("main").locator("[aria-label=Notifications]").waitFor();
+  await eventually(
+    () =>
+      page.evaluate(() => fetch("/api/rooms").then(async (answer) => JSON.stringify(await answer.json()))),
+    expect.stringContaining(`"notify":"mentions"`) as string,
+  );
+  expect(await choice(/^Mentions/).isChecked()).toBe(true);
+  expect(await dialog.getByRole("alert").filter({ hasText: /\S/ }).count()).toBe(0);
+  failures = 1;
+  await choice(/^Nothing/).click();
+  await next();
+  await dialog.getByRole("alert").filter({ hasText: "The server does not answer." }).waitFor();
+  expect(await choice(/^Mentions/).isChecked()).toBe(true);
+  await context.close();
+}, 60_000);
+
 test("whoever folds replies or jumps to a day sees that it is under way, and another press does nothing", async () => {
   const gil = await stage.enter("gil-forms");
   const { page } = gil;

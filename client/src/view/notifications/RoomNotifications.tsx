@@ -1,5 +1,5 @@
 import type { NotifyLevel, RoomId } from "@hubbub/server/protocol";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -27,17 +27,20 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   const [fault, setFault] = useState<string>();
   /** Shown at once, before the answer comes. */
   const [chosen, setChosen] = useState<NotifyLevel | null>(null);
+  const choices = useRef(0);
   if (room === undefined) return <Gone />;
   const current = chosen ?? room.notify;
 
   function choose(level: NotifyLevel) {
     setFault(undefined);
     setChosen(level);
+    const number = (choices.current += 1);
+    // The last choice counts.
+    const isLast = () => choices.current === number;
     chat
       .setNotify(roomId, level)
-      .catch((error: unknown) => setFault(wordsOf(error)))
-      // The last choice counts.
-      .finally(() => setChosen((now) => (now === level ? null : now)));
+      .catch((error: unknown) => isLast() && setFault(wordsOf(error)))
+      .finally(() => isLast() && setChosen(null));
   }
 
   return (

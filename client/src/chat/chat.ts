@@ -61,7 +61,7 @@ export type Deletion = {
 };
 
 const ENDED = "Your session has ended. Please log in again.";
-/** Whoever has just logged in and is not known has a browser that did not keep the session's cookie. */
+/** If the server does not know a session right after the log-in, the browser did not keep its cookie. */
 const NO_COOKIE = "Your browser does not keep this site's cookies. Allow them, and log in again.";
 
 /**

@@ -80,7 +80,7 @@ export function createOutbox(needs: Needs) {
    */
   const touched = new Map<string, number>();
   let reads = 0;
-  /** What the store did not take, because it is full, say: this page alone has it. */
+  /** Entries that the store refused, because it is full, for example: only this page has them. */
   const unkept = new WeakSet<Outgoing>();
   const trying = new Set<string>();
   /** Ends the upload for an entry. */

@@ -226,7 +226,7 @@ export function signIn(
     const slot = isLost ? roomId : changeSlot(roomId, change.seq);
     if (drafts.read(slot) !== null) return;
     drafts.write(slot, message);
-    // Whoever is told why has the present state before them.
+    // The reason is shown beside the message's present state, so a second attempt may replace that.
     if (!isLost) drafts.write(revSlot(slot), `${current?.rev ?? change.rev}`);
   }
 

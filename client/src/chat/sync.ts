@@ -157,7 +157,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     changedRooms++;
     chat.dispatch({ type: "room", room });
     people.learn(whoNames(room));
-    // Whoever looks at a room that is not theirs may be let in.
+    // A user may have looked at the room before they were let in.
     if (isShown(chat.state, room.id)) void load(room.id);
   }
 

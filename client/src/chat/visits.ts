@@ -30,7 +30,7 @@ export function createVisits({ chat, scope, api, people, read, readOn }: Needs) 
         return;
       } catch (error) {
         if (!isPassing(error)) {
-          // Only in a room that is theirs can anybody say what is missing.
+          // Outside the room nobody can tell what is missing there.
           if (!wasIn) {
             refused = id;
             look();

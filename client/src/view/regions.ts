@@ -145,7 +145,7 @@ function goNear(one: Element, inDialog: boolean): boolean {
 
 /**
  * Gives the focus to where the user goes on: the composer, unless that would open a keyboard over what they read, or
- * `isWriting` elsewhere. Who asks to write gets the composer in any case, without this.
+ * `isWriting` elsewhere. What a user presses in order to write focuses the composer itself, without asking this.
  */
 export function goOn(isWriting = false): void {
   const isCovered = document.querySelector("main[inert]") !== null;

@@ -49,7 +49,7 @@ export type RoomState = Revisions & {
   id: RoomId;
   kind: RoomKind;
   names: readonly string[];
-  /** The users of a direct room, in the order of the names. */
+  /** The users of a private room, in the order of the names. */
   userIds: readonly UserId[];
   last: Message | null;
   /** seq of the newest message heard. */

@@ -158,12 +158,12 @@ export function isShown(state: RoomsState, roomId: RoomId): boolean {
   return state.openRoom === roomId || state.beside.includes(roomId);
 }
 
-/** The other user of a direct room; null for any other room. */
+/** The other user of a private room; null for any other room. */
 export function partnerOf(room: RoomState, me: UserId): UserId | null {
   return room.userIds.find((id) => id !== me) ?? null;
 }
 
-/** The direct room with somebody, if it is in the list. */
+/** The private room with somebody, if it is in the list. */
 export function directRoomWith({ rooms }: RoomsState, userId: UserId, me: UserId): RoomId | undefined {
   return [...(rooms?.values() ?? [])].find((room) => partnerOf(room, me) === userId)?.id;
 }

@@ -70,7 +70,6 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const area = useRef<HTMLTextAreaElement>(null);
   const completion = useCompletion({ roomId, area, text });
   const call = useRoomCall(roomId);
-  // A user who opens a thread may want to read it first.
   const isBeside = root !== undefined;
   const left = LIMITS.message - text.length;
   const closed = useClosed(roomId);
@@ -96,7 +95,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   useEffect(() => {
     // Put the caret after the draft.
     area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
-    // Whoever goes to a message of the room has the focus there.
+    // After a jump to a message the focus is there, and a user who opens a thread may want to read it first.
     const { visit } = chat.snapshot();
     const isVisited = visit?.roomId === roomId && visit.is !== "missing";
     if (!isBeside && !isVisited && matchMedia(NO_KEYBOARD).matches) area.current?.focus();

@@ -197,7 +197,7 @@ export const StoredMessage = memo(function StoredMessage({
         {refusal}
       </Row>
       <Suspense>
-        {/* Who is choosing a reaction keeps the choice while the row moves. */}
+        {/* The reactions to choose from stay open while the row moves. */}
         {(near || picking) && !editing && <Actions {...acts} picking={picking} onPicking={setPicking} />}
         {sheet && <ActionSheet {...acts} onClose={() => setSheet(false)} />}
       </Suspense>

@@ -149,7 +149,7 @@ export function MessageLog({
     const last = shown.bottom === null;
     own.moved(last);
     setAtBottom(own.atBottom);
-    // Who writes in a row, or goes on from it with the keys, keeps it, however far they scroll.
+    // The row with the focus stays in the page, however far its user scrolls: they may be writing in it.
     const kept = rowWithFocus(scroller.current);
     // Back at it, the rows above it can go.
     const spare = to - from - ROWS_MOST;

@@ -17,7 +17,7 @@ export function useRoomCall(roomId: RoomId) {
     const people = (await callsRoom(text)) ? await chat.audience(roomId).catch(() => null) : 0;
     if (!isMeant()) return;
     if (people !== null && people <= ASKED_ABOVE) go();
-    // If the user has left the room meanwhile, the text becomes a draft.
+    // A user who has left the room meanwhile finds the text there, as its draft.
     else if (chat.snapshot().openRoom === roomId)
       open({
         is: "question",

@@ -3,10 +3,9 @@ import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "reac
 import { cut } from "../../chat/cut.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { hasDraft } from "../../chat/state/drafts.ts";
-import { isOnline } from "../../chat/state/people.ts";
+import { isOnline, nameIn } from "../../chat/state/people.ts";
 import { mentionsOf, unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
-import { nameIn } from "../../chat/state/people.ts";
 import { addressOf, follow } from "../address.ts";
 import { isMac } from "../keys.ts";
 import { useOverlays } from "../overlays.ts";

@@ -4,7 +4,7 @@ import { isHidden, type RoomState } from "../../chat/state/room.ts";
 
 type Named = Pick<RoomState, "kind" | "names" | "userIds">;
 
-/** A room's name for this user; for a direct room, what the other user is called. */
+/** A room's name for this user; for a private room, what the other user is called. */
 export function titleOf(room: Named, me: UserId, users: PeopleState["users"]): string {
   if (room.kind !== "direct") return isBlank(room.names[0] ?? "") ? "Room" : (room.names[0] ?? "");
   const partner = room.userIds.findIndex((id) => id !== me);
@@ -21,7 +21,7 @@ export function foldedInWords(folded: boolean): string {
 /** As people count: Room 2 is before Room 10. */
 const byName = new Intl.Collator(undefined, { numeric: true });
 
-/** General, then named rooms by name, then direct rooms by their newest message. */
+/** General, then named rooms by name, then private rooms by their newest message. */
 export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomState[] {
   return [...(rooms?.values() ?? [])].toSorted((one, other) => {
     const isDirect = one.kind === "direct";

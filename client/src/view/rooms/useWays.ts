@@ -6,8 +6,8 @@ import { useOverlays } from "../overlays.ts";
 import { useClient, useMe } from "../useChat.ts";
 
 /**
- * The ways to open a room. Each closes the overlay. What comes after the user has gone on to something else takes them
- * nowhere.
+ * The ways to open a room. Each closes the overlay. A room that comes after the user has gone on to something else is not
+ * opened.
  */
 export function useWays() {
   const chat = useClient();

@@ -53,7 +53,7 @@ export function Search() {
   const { found: all, until, fault, state } = useHits(asked, wanted);
   const found = useMemo(() => all.filter((message) => rooms?.has(message.roomId)), [all, rooms]);
   const busy = asked !== null && state === "searching";
-  // The first is only marked: more may come before whoever searches has looked.
+  // The first hit is marked but not chosen: better ones may come before the user has looked.
   const choice = useChoice(found.map(keyOf), false);
   const people = useMemo(
     () =>

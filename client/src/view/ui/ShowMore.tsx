@@ -15,8 +15,8 @@ type Props = {
 };
 
 /**
- * The button below a list that shows more of it. Whoever presses it goes on with the first new row, or with the last one if
- * none came, unless they have gone elsewhere meanwhile. Must stay rendered when there is no more.
+ * The button below a list that shows more of it. After a press the focus goes to the first new row, or to the last one if
+ * none came, unless the user has moved it meanwhile. Must stay rendered when there is no more.
  */
 export function ShowMore({ more, count, busy = false, onMore, onNew, children = "Show more" }: Props) {
   const asked = useRef<{ button: HTMLElement; around: Element; last: Element | undefined; count: number }>(

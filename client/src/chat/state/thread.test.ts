@@ -106,6 +106,18 @@ describe("a thread beside the room", () => {
     expect([seqs(all), shown(all).older]).toEqual([[7, 9, 49, 50], false]);
   });
 
+  test("loads older answers again if its user goes to another answer before they have come", () => {
+    const state = after(open([said(60), said(61, 1)]), [
+      ...reads(said(1), [said(50, 1), said(61, 1)], true),
+      { type: "thread loading", id: 1 },
+      { type: "thread", id: 2, roomId: "0", seq: 61 },
+      { type: "thread page", id: 1, page: page([said(2, 1), said(3, 1)], true) },
+    ]);
+    expect(shown(state).load).toBe("idle");
+    const older = page([said(1), said(2, 1), said(3, 1)]);
+    expect(seqs(apply(state, { type: "thread page", id: 2, page: older }))).toEqual([2, 3, 50, 61]);
+  });
+
   test("is read again once it may differ from what is stored, and stays until then", () => {
     const state = after(open(log), reads(said(1), [said(2, 1), said(4, 1)]));
     const reset: SyncedRoom = { roomId: "0", messages: [said(1)], more: false, reset: "rewound" };

@@ -46,7 +46,8 @@ export function applyThread<S extends ThreadState>(state: S, event: ThreadEvent)
       const { thread } = state;
       if (thread?.id === id) return state;
       if (thread?.is === "shown" && thread.roomId === roomId && isIn(thread, seq))
-        return { ...state, thread: { ...thread, id, seq } };
+        // A page that was asked for under the old id is not taken any more.
+        return { ...state, thread: { ...thread, id, seq, load: "idle" } };
       return { ...state, thread: { id, roomId, seq, is: "wanted" } };
     }
     case "thread over":

@@ -532,19 +532,29 @@ test("with letters of twice the size, emoji and initials stay in their places, a
   visitor.close();
 });
 
-test("a room's head grows with the spacing that its reader needs", async () => {
-  const { page } = await stage.enter("spaced", { bypassCSP: true });
+test("the heads of a room and of a thread grow with the spacing that their reader needs", async () => {
+  const { page, context } = await stage.enter("spaced", { bypassCSP: true });
+  await say(page, "wide words");
+  const said = page.locator("[data-seq]").filter({ hasText: "wide words" });
+  await said.waitFor();
+  await said.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByRole("button", { name: "Start a thread" }).click();
+  await page.getByRole("heading", { name: "Thread", exact: true }).waitFor();
   await page.addStyleTag({
     content:
       "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important } p { margin-bottom: 2em !important }",
   });
-  const outside = () =>
-    page.getByRole("heading", { name: "General", level: 1 }).evaluate((title) => {
-      const head = title.closest("header")?.getBoundingClientRect();
-      const { top, bottom } = title.parentElement?.getBoundingClientRect() ?? {};
-      return Math.max((head?.top ?? 0) - (top ?? 0), (bottom ?? 0) - (head?.bottom ?? 0));
+  const outside = (name: string) =>
+    page.getByRole("heading", { name, exact: true }).evaluate((title) => {
+      const words = title.parentElement?.getBoundingClientRect();
+      const head = title.parentElement?.parentElement?.getBoundingClientRect();
+      if (words === undefined || head === undefined) throw new Error("The title is in no head");
+      return Math.max(head.top - words.top, words.bottom - head.bottom);
     });
-  expect(await outside()).toBeLessThanOrEqual(0);
+  expect(await outside("General")).toBeLessThanOrEqual(0);
+  expect(await outside("Thread")).toBeLessThanOrEqual(0);
+  await context.close();
 });
 
 test("nothing moves while the app loads, nothing is fetched from other sites, and the page violates no policy of its own", async () => {

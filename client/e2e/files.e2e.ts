@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
-import type { Page, Route } from "playwright-core";
+import type { Locator, Page, Route } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, PATIENCE_MS, person, until } from "../../server/src/testing.ts";
 import {
@@ -451,6 +451,51 @@ test("a sent image stays in sight until the stored one has come", async () => {
   release();
   await isDrawn(page, "lake.png");
   await eventually(() => sent.count(), 0);
+});
+
+test("black and white both show on what lies behind a transparent image, light and dark, before and after it is sent", async () => {
+  const { page, context } = await stage.enter("gil");
+  /** The weaker of the contrasts that black and white have on the ground of an image. */
+  const contrast = (seen: Locator) =>
+    seen.evaluate((one) => {
+      const [red = 0, , , alpha = 1] = (getComputedStyle(one).backgroundColor.match(/[\d.]+/g) ?? []).map(
+        Number,
+      );
+      const light = alpha * (red / 255) ** 2.2;
+      return Math.min((light + 0.05) / 0.05, 1.05 / (light + 0.05));
+    });
+  const judge = async (seen: Locator) => {
+    await seen.waitFor();
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      await expect.poll(() => contrast(seen), { timeout: 15_000 }).toBeGreaterThan(3);
+    }
+  };
+  await pick(page, png("drawing.png"));
+  await judge(tray(page).locator("img"));
+  await send(page);
+  const sent = page.locator("[data-seq]").getByRole("img", { name: "drawing.png" });
+  await judge(sent);
+  await sent.click();
+  await judge(page.getByRole("dialog").getByRole("img", { name: "drawing.png" }));
+  await context.close();
+});
+
+test("the names of files begin at one side, whatever their script", async () => {
+  const { page, context } = await stage.enter("hava");
+  await pick(page, text("plain.txt"), text("תמונה.txt"));
+  await send(page);
+  const names = page.locator("[data-seq] [data-part=files] bdi");
+  await names.nth(1).waitFor();
+  const lefts = await names.evaluateAll((all) =>
+    all.map((one) => {
+      const range = document.createRange();
+      range.selectNodeContents(one);
+      return Math.round(range.getBoundingClientRect().left);
+    }),
+  );
+  expect(lefts[1]).toBe(lefts[0]);
+  await context.close();
 });
 
 test("an image that cannot be loaded shows its name, and can be tried again", async () => {

@@ -148,7 +148,10 @@ export function Loaded({ file, src, lazy = true, onHere, children }: LoadedProps
       loading={lazy ? "lazy" : "eager"}
       decoding="async"
       draggable={false}
-      onLoad={onHere}
+      onLoad={({ currentTarget }) => {
+        currentTarget.dataset["here"] = "";
+        onHere?.();
+      }}
       onError={() => {
         setFailed(src);
         onHere?.();

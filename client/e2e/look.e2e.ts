@@ -729,6 +729,63 @@ test("the theme follows the system until one is chosen, and the choice stays", a
     expect(await look(on), on).not.toBe(await look(off));
 });
 
+test("where the system forces its own colours, a field with the focus, a button that does nothing yet and what lies over the page are told by their lines", async () => {
+  const { page, context } = await stage.enter("una", { forcedColors: "active", reducedMotion: "reduce" });
+  const bob = await person(both(stage.house)[1], "una-hears");
+  /** What is seen of an element and of what it lies in. */
+  const lines = (field: Locator) =>
+    field.evaluate((one) => {
+      const seen: string[] = [];
+      for (let at: Element | null = one; at !== null && at !== document.body; at = at.parentElement) {
+        // The system's are the colours that are seen.
+        const { outlineStyle, outlineWidth, borderWidth } = getComputedStyle(at);
+        seen.push(`${outlineStyle === "none" ? "none" : outlineWidth} ${borderWidth}`);
+      }
+      return seen.join("; ");
+    });
+  const composer = messageTo(page, "General");
+  const send = page.getByRole("button", { name: "Send message" });
+  const colour = () => send.evaluate((button) => getComputedStyle(button).color);
+  const off = await colour();
+  await composer.fill("first words");
+  expect(await colour()).not.toBe(off);
+  await composer.press("Enter");
+  const sent = page.locator("[data-seq]").filter({ hasText: "first words" });
+  await sent.waitFor();
+  await sent.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByRole("button", { name: "Edit message" }).click();
+  const edited = page.getByRole("textbox", { name: "Edit message" });
+  const judge = async (...fields: Locator[]) => {
+    for (const field of fields) {
+      await field.focus();
+      const focused = await lines(field);
+      await field.evaluate((one: HTMLElement) => one.blur());
+      expect(focused).not.toBe(await lines(field));
+    }
+  };
+  await judge(edited, composer, page.getByRole("searchbox", { name: "Find people" }));
+  await edited.press("Escape");
+  await page.getByRole("button", { name: "New room" }).click();
+  await judge(page.getByLabel("Name", { exact: true }), page.getByLabel("Topic"));
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+
+  const border = (one: Locator) =>
+    one.evaluate((element) => {
+      const { borderTopStyle, borderTopWidth } = getComputedStyle(element);
+      return [borderTopStyle, borderTopWidth];
+    });
+  for (let each = 0; each < 60; each++) await bob.say("0", `line ${each}`);
+  await message(page, "line 59").waitFor();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = 0));
+  const latest = page.getByRole("button", { name: "Jump to latest" });
+  await latest.waitFor();
+  expect(await border(latest)).toEqual(["solid", "1px"]);
+  bob.close();
+  await context.close();
+});
+
 test("where more contrast is wanted, lines are seen and no text is pale, light and dark", async () => {
   const { page } = await stage.enter("hope", { contrast: "more" });
   /** The contrast between two colours of the page. */

@@ -454,7 +454,7 @@ test("a sent image stays in sight until the stored one has come", async () => {
 });
 
 test("black and white both show on what lies behind a transparent image, light and dark, before and after it is sent", async () => {
-  const { page, context } = await stage.enter("gil");
+  const { page } = await stage.enter("gil");
   /** The weaker of the contrasts that black and white have on the ground of an image. */
   const contrast = (seen: Locator) =>
     seen.evaluate((one) => {
@@ -478,11 +478,10 @@ test("black and white both show on what lies behind a transparent image, light a
   await judge(sent);
   await sent.click();
   await judge(page.getByRole("dialog").getByRole("img", { name: "drawing.png" }));
-  await context.close();
 });
 
 test("the names of files begin at one side, whatever their script", async () => {
-  const { page, context } = await stage.enter("hava");
+  const { page } = await stage.enter("hava");
   await pick(page, text("plain.txt"), text("תמונה.txt"));
   await send(page);
   const names = page.locator("[data-seq] [data-part=files] bdi");
@@ -495,7 +494,6 @@ test("the names of files begin at one side, whatever their script", async () => 
     }),
   );
   expect(lefts[1]).toBe(lefts[0]);
-  await context.close();
 });
 
 test("an image that cannot be loaded shows its name, and can be tried again", async () => {

@@ -225,7 +225,7 @@ test("of choices for a room that are made one after another the last one counts,
 }, 60_000);
 
 test("only of the last choice for a room its user is told that it failed", async () => {
-  const { page, context } = await stage.enter("hob-forms");
+  const { page } = await stage.enter("hob-forms");
   const dialog = page.getByRole("dialog");
   let failures = 1;
   const held: (() => void)[] = [];
@@ -256,7 +256,6 @@ test("only of the last choice for a room its user is told that it failed", async
   await next();
   await dialog.getByRole("alert").filter({ hasText: "The server does not answer." }).waitFor();
   expect(await choice(/^Mentions/).isChecked()).toBe(true);
-  await context.close();
 }, 60_000);
 
 test("whoever folds replies or jumps to a day sees that it is under way, and another press does nothing", async () => {

@@ -533,7 +533,7 @@ test("with letters of twice the size, emoji and initials stay in their places, a
 });
 
 test("the heads of a room and of a thread grow with the spacing that their reader needs", async () => {
-  const { page, context } = await stage.enter("spaced", { bypassCSP: true });
+  const { page } = await stage.enter("spaced", { bypassCSP: true });
   await say(page, "wide words");
   const said = page.locator("[data-seq]").filter({ hasText: "wide words" });
   await said.waitFor();
@@ -554,7 +554,6 @@ test("the heads of a room and of a thread grow with the spacing that their reade
     });
   expect(await outside("General")).toBeLessThanOrEqual(0);
   expect(await outside("Thread")).toBeLessThanOrEqual(0);
-  await context.close();
 });
 
 test("nothing moves while the app loads, nothing is fetched from other sites, and the page violates no policy of its own", async () => {
@@ -730,7 +729,7 @@ test("the theme follows the system until one is chosen, and the choice stays", a
 });
 
 test("where the system forces its own colours, a field with the focus, a button that does nothing yet and what lies over the page are told by their lines", async () => {
-  const { page, context } = await stage.enter("una", { forcedColors: "active", reducedMotion: "reduce" });
+  const { page } = await stage.enter("una", { forcedColors: "active", reducedMotion: "reduce" });
   const bob = await person(both(stage.house)[1], "una-hears");
   /** What is seen of an element and of what it lies in. */
   const lines = (field: Locator) =>
@@ -783,7 +782,6 @@ test("where the system forces its own colours, a field with the focus, a button 
   await latest.waitFor();
   expect(await border(latest)).toEqual(["solid", "1px"]);
   bob.close();
-  await context.close();
 });
 
 test("where more contrast is wanted, lines are seen and no text is pale, light and dark", async () => {

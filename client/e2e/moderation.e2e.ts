@@ -260,7 +260,6 @@ test("a mute ends in all pages at its moment, for who is muted and in the list o
   }
   for (const shown of [mute, row]) await shown.waitFor({ state: "detached" });
   await owner.page.getByRole("button", { name: "Mute for 1 hour" }).waitFor();
-  for (const { context } of [owner, muted]) await context.close();
 }, 120_000);
 
 test("an invite link brings somebody new, and somebody who has an account, into its room", async () => {

@@ -728,7 +728,7 @@ test("the theme follows the system until one is chosen, and the choice stays", a
     expect(await look(on), on).not.toBe(await look(off));
 });
 
-test("where the system forces its own colours, a field with the focus, a button that does nothing yet and what lies over the page are told by their lines", async () => {
+test("where the system forces its own colours, a field with the focus, a button that does nothing yet, a mention of its reader and what lies over the page are told by their lines", async () => {
   const { page } = await stage.enter("una", { forcedColors: "active", reducedMotion: "reduce" });
   const bob = await person(both(stage.house)[1], "una-hears");
   /** What is seen of an element and of what it lies in. */
@@ -775,6 +775,11 @@ test("where the system forces its own colours, a field with the focus, a button 
       const { borderTopStyle, borderTopWidth } = getComputedStyle(element);
       return [borderTopStyle, borderTopWidth];
     });
+  await bob.say("0", "@una not @una-hears");
+  const mentions = page.locator("[data-part=mention]");
+  await mentions.nth(1).waitFor();
+  const outlines = mentions.evaluateAll((all) => all.map((one) => getComputedStyle(one).outlineStyle));
+  expect(await outlines).toEqual(["solid", "none"]);
   for (let each = 0; each < 60; each++) await bob.say("0", `line ${each}`);
   await message(page, "line 59").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop = 0));

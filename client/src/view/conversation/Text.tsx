@@ -77,7 +77,7 @@ function BlockOf({ block }: { block: Block }) {
 function Mention({ name, text }: { name: string; text: string }) {
   const mine = name === useContext(MyName) || name === "room";
   return (
-    <span data-part="mention" className={classes(css.mention, mine && css.mine)}>
+    <span data-part="mention" data-mine={mine || undefined} className={css.mention}>
       {text}
     </span>
   );

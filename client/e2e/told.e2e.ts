@@ -86,7 +86,8 @@ test("one's own message, edit, reaction and pin are read out once they are store
   link.cut();
   await eventually(last, "You are offline. Reconnecting…");
   await say(page, "said offline");
-  await eventually(last, "Waits for the connection.");
+  // The state of the connection, with the number of those that wait, may be told after it.
+  await eventually(async () => (await heard()).slice(-2).includes("Waits for the connection."), true);
   const before = (await heard()).length;
   await link.mend();
   await eventually(async () => (await heard()).slice(before).filter((text) => text === "Sent."), ["Sent."]);

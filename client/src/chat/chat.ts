@@ -65,8 +65,8 @@ const ENDED = "Your session has ended. Please log in again.";
 const NO_COOKIE = "Your browser does not keep this site's cookies. Allow them, and log in again.";
 
 /**
- * The whole chat without a user interface: `snapshot` is its state, `subscribe` announces changes, the rest are a
- * user's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
+ * The whole chat without a user interface: `snapshot` is its state, `subscribe` announces changes, `onChange` each of
+ * them, the rest are a user's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
  */
 export function createChatClient(world: World) {
   const store = createStore(world.clock);
@@ -158,6 +158,7 @@ export function createChatClient(world: World) {
   return {
     snapshot: store.snapshot,
     subscribe: store.subscribe,
+    onChange: store.onChange,
 
     // --- The session ---
 

@@ -10,10 +10,14 @@ export type Store = ReturnType<typeof createStore>;
 /** The state for one sign-in: events after its end change nothing. */
 export type Chat = { readonly state: ChatState; dispatch: (event: ChatEvent) => void };
 
+/** Hears each change at once, also of a state that is over before `subscribe` tells of it. */
+type OnChange = (before: ChatState, now: ChatState) => void;
+
 /** The one state, and its listeners. */
 export function createStore(clock: Clock) {
   let state = initialState;
   const listeners = new Set<() => void>();
+  const onChanges = new Set<OnChange>();
   let lastTold = -Infinity;
   let cancelTelling: (() => void) | null = null;
 
@@ -21,6 +25,7 @@ export function createStore(clock: Clock) {
     const before = state;
     state = apply(state, event);
     if (state === before) return;
+    for (const hear of onChanges) hear(before, state);
     // Nothing may show the state of a session that is over.
     if (state.session !== before.session) {
       tell();
@@ -45,6 +50,10 @@ export function createStore(clock: Clock) {
     subscribe: (listener: () => void): (() => void) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
+    },
+    onChange: (hear: OnChange): (() => void) => {
+      onChanges.add(hear);
+      return () => onChanges.delete(hear);
     },
     dispatch,
     tell,

@@ -3,6 +3,7 @@ import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "rea
 import { cut } from "../chat/cut.ts";
 import type { MessageChange, Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
+import type { ChatState } from "../chat/state/state.ts";
 import { isPassing, wordsOf } from "../chat/api.ts";
 import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
 import { announce } from "./announce.tsx";
@@ -303,29 +304,36 @@ function useFiles() {
  * waiting for the connection, or failed.
  */
 function useOutcomes() {
-  const outgoing = useChat((state) => state.outgoing);
-  const changing = useChat((state) => state.changing);
-  const offline = useChat((state) => state.connection === "offline");
-  const before = useRef<readonly Outgoing[]>([...outgoing, ...changing]);
-  const [since] = useState(() => Date.now());
+  const chat = useClient();
   useEffect(() => {
-    const known = new Map(before.current.map((entry) => [entry.nonce, entry]));
-    before.current = [...outgoing, ...changing];
-    for (const entry of before.current) {
-      const was = known.get(entry.nonce)?.state;
-      // What was there before the page opened is not news.
-      const isNew = was === undefined && entry.created >= since;
-      if (entry.state !== "sent") known.delete(entry.nonce);
-      if (entry.state === "failed") {
-        // A message that is refused at once was never shown on its way.
-        if (was !== "failed" && (was !== undefined || isNew)) announce(whyFailed(entry, entry.failure));
-      } else if (isNew && offline && entry.change?.do !== "delete") announce("Waits for the connection.");
-    }
-    for (const { state, change } of known.values()) {
-      const words = change === undefined ? "Sent." : wordsOfChange(change);
-      if ((state === "sending" || state === "unconfirmed") && words !== null) announce(words);
-    }
-  }, [outgoing, changing, offline, since]);
+    const since = Date.now();
+    // Not by what is shown: a quick answer comes before its question is.
+    return chat.onChange((before, now) => {
+      if (now.outgoing !== before.outgoing || now.changing !== before.changing)
+        tellOutcomes(before, now, since);
+    });
+  }, [chat]);
+}
+
+/** What was there before `since` is not news. */
+function tellOutcomes(before: ChatState, now: ChatState, since: number) {
+  // At the end of the session they are gone without an outcome.
+  if (now.session !== before.session) return;
+  const known = new Map([...before.outgoing, ...before.changing].map((entry) => [entry.nonce, entry]));
+  for (const entry of [...now.outgoing, ...now.changing]) {
+    const was = known.get(entry.nonce)?.state;
+    const isNew = was === undefined && entry.created >= since;
+    if (entry.state !== "sent") known.delete(entry.nonce);
+    if (entry.state === "failed") {
+      // A message that is refused at once was never shown on its way.
+      if (was !== "failed" && (was !== undefined || isNew)) announce(whyFailed(entry, entry.failure));
+    } else if (isNew && now.connection === "offline" && entry.change?.do !== "delete")
+      announce("Waits for the connection.");
+  }
+  for (const { state, change } of known.values()) {
+    const words = change === undefined ? "Sent." : wordsOfChange(change);
+    if ((state === "sending" || state === "unconfirmed") && words !== null) announce(words);
+  }
 }
 
 function whyFailed(entry: Outgoing, { message }: Failure): string {

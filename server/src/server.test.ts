@@ -157,7 +157,7 @@ describe("close", () => {
   });
 
   it.each([
-    ["lets an answer that is being read finish, for as long as DRAIN", 8_000, true],
+    ["lets an answer that is being read finish, for as long as DRAIN", 20_000, true],
     ["cuts an answer that is not read within DRAIN, so that its reader is told of an error", 100, false],
   ])("%s", { timeout: 120_000 }, async (_claim, drain, whole) => {
     const replica = await house.addReplica({ DRAIN: String(drain) });

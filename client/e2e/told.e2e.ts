@@ -70,6 +70,7 @@ test("one's own message, edit, reaction and pin are read out once they are store
   const last = async () => (await heard()).at(-1);
   await say(page, "to be heard");
   await eventually(last, "Sent.");
+  await page.locator("[data-seq]").filter({ hasText: "to be heard" }).waitFor();
   await page.keyboard.press("ArrowUp");
   await page.keyboard.type(" twice");
   await page.keyboard.press("Enter");

@@ -776,7 +776,7 @@ test("where the system forces its own colours, a field with the focus, a button 
       return [borderTopStyle, borderTopWidth];
     });
   await bob.say("0", "@una not @una-hears");
-  const mentions = page.locator("[data-part=mention]");
+  const mentions = page.locator("[data-seq]").filter({ hasText: "@una not" }).locator("[data-part=mention]");
   await mentions.nth(1).waitFor();
   const outlines = mentions.evaluateAll((all) => all.map((one) => getComputedStyle(one).outlineStyle));
   expect(await outlines).toEqual(["solid", "none"]);

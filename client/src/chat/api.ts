@@ -174,6 +174,13 @@ export function isPassing(error: unknown): error is ChatError {
   return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }
 
+const AGAIN_MS = 2_000;
+
+/** How long to wait before the same call is tried again, in ms. */
+export function waitAfter({ retryAfterMs }: ChatError): number {
+  return retryAfterMs ?? AGAIN_MS;
+}
+
 /** Turns a server's Failure into an error; anything else (a proxy's error page, say) counts as no answer. */
 export function toChatError(failure: unknown): ChatError {
   const { code, message, retryAfterMs, current } = (failure ?? {}) as Partial<Failure>;

@@ -1,10 +1,9 @@
 import { LIMITS, type Message, type UserId } from "@hubbub/server/protocol";
-import { isPassing, type Api } from "./api.ts";
+import { isPassing, waitAfter, type Api } from "./api.ts";
 import type { Scope } from "./scope.ts";
 import type { Chat } from "./store.ts";
 
 const LEARN_AFTER_MS = 30;
-const TRY_AGAIN_MS = 2_000;
 
 /** Looks up the names of unknown people, many in one call. */
 export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; api: Api }) {
@@ -17,7 +16,7 @@ export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; a
       chat.dispatch({ type: "users", users: await api.users(ids) });
     } catch (error) {
       for (const id of ids) asked.delete(id);
-      if (isPassing(error)) scope.after(error.retryAfterMs ?? TRY_AGAIN_MS, () => learn(ids));
+      if (isPassing(error)) scope.after(waitAfter(error), () => learn(ids));
     }
   }
 

@@ -1,11 +1,10 @@
 import type { MarkRead, Room, RoomId } from "@hubbub/server/protocol";
-import { isPassing } from "./api.ts";
+import { isPassing, waitAfter } from "./api.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
 import type { Chat } from "./store.ts";
 
 const READ_AFTER_MS = 300;
-const TRY_AGAIN_MS = 2_000;
 
 /**
  * Each room's read mark: shown at once, sent to the server a moment later, and again after a lost connection or a
@@ -52,7 +51,7 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
       await Promise.all([raised, socket.request("room.read", { roomId, ...asked })]);
     } catch (error) {
       if (isPassing(error)) {
-        sendAfter(error.retryAfterMs ?? TRY_AGAIN_MS, roomId, waits);
+        sendAfter(waitAfter(error), roomId, waits);
         return;
       }
     }

@@ -1,12 +1,11 @@
 import { LIMITS } from "@hubbub/server/protocol";
-import { ChatError, isPassing } from "./api.ts";
+import { ChatError, isPassing, waitAfter } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import { isIn } from "./state/thread.ts";
 import type { Chat } from "./store.ts";
 import type { Sync } from "./sync.ts";
 
-const TRY_AGAIN_MS = 2_000;
 /** Pages that are read at once to reach the answer that somebody has gone to. */
 const PAGES_MOST = 20;
 
@@ -41,7 +40,7 @@ export function createThreads({ chat, scope, people, read, readOn }: Needs) {
           await reach(id, seq);
         } catch (error) {
           if (!isPassing(error)) chat.dispatch({ type: "thread missing", id });
-          else if (!(await scope.sleep(error.retryAfterMs ?? TRY_AGAIN_MS))) return;
+          else if (!(await scope.sleep(waitAfter(error)))) return;
         }
       }
     } finally {

@@ -1,11 +1,10 @@
 import type { RoomId } from "@hubbub/server/protocol";
-import { isPassing, type Api } from "./api.ts";
+import { isPassing, waitAfter, type Api } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import type { Chat } from "./store.ts";
 import type { Sync } from "./sync.ts";
 
-const TRY_AGAIN_MS = 2_000;
 const AROUND = 50;
 
 type Needs = { chat: Chat; scope: Scope; api: Api; people: People } & Pick<Sync, "read" | "readOn">;
@@ -39,7 +38,7 @@ export function createVisits({ chat, scope, api, people, read, readOn }: Needs) 
           chat.dispatch({ type: "visit missing", id });
           return;
         }
-        if (!(await scope.sleep(error.retryAfterMs ?? TRY_AGAIN_MS))) return;
+        if (!(await scope.sleep(waitAfter(error)))) return;
       }
     }
   }

@@ -4,7 +4,7 @@ import { cut } from "../chat/cut.ts";
 import type { MessageChange, Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
 import type { ChatState } from "../chat/state/state.ts";
-import { isPassing, wordsOf } from "../chat/api.ts";
+import { isPassing, waitAfter, wordsOf } from "../chat/api.ts";
 import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
@@ -32,7 +32,6 @@ const AskToNotify = later(async () => (await import("./notifications/AskToNotify
 const LATER_MS = 2_000;
 /** A shorter wait for an overlay is not shown. */
 const COMING_SHOWN_AFTER_MS = 500;
-const INVITE_AGAIN_MS = 2_000;
 
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
@@ -282,7 +281,7 @@ function useInvite() {
         if (over) return;
         if (!told || !isPassing(error)) tell(wordsOf(error));
         if (!isPassing(error)) forgetLink(used);
-        else again = setTimeout(() => void accept(true), error.retryAfterMs ?? INVITE_AGAIN_MS);
+        else again = setTimeout(() => void accept(true), waitAfter(error));
       }
     }
     void accept(false);
@@ -307,7 +306,7 @@ function useOutcomes() {
   const chat = useClient();
   useEffect(() => {
     const since = Date.now();
-    // Not by what is shown: a quick answer comes before its question is.
+    // The page is updated every 50 ms at most: what is stored sooner was never shown on its way.
     return chat.onChange((before, now) => {
       if (now.outgoing !== before.outgoing || now.changing !== before.changing)
         tellOutcomes(before, now, since);

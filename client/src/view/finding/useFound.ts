@@ -1,10 +1,9 @@
 import type { Found } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState } from "react";
-import { isPassing, wordsOf } from "../../chat/api.ts";
+import { isPassing, waitAfter, wordsOf } from "../../chat/api.ts";
 
 /** After a pause of this length in typing, the text is searched. */
 const TYPED_MS = 150;
-const TRY_AGAIN_MS = 2_000;
 const ASK_AGAIN_MS = 300;
 /** How often an incomplete search is repeated. */
 const ASK_AGAIN_MOST = 10;
@@ -39,8 +38,7 @@ export function useFound<T extends { id: string }>(find: Find<T>, wanted: string
       } catch (error) {
         if (stop.signal.aborted) return;
         setFault(wordsOf(error));
-        if (isPassing(error))
-          timer = setTimeout(() => void ask(text, asked), error.retryAfterMs ?? TRY_AGAIN_MS);
+        if (isPassing(error)) timer = setTimeout(() => void ask(text, asked), waitAfter(error));
       }
     }
     let timer = setTimeout(() => void ask(wanted, 0), wanted === "" ? 0 : TYPED_MS);

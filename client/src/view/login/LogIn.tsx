@@ -1,6 +1,6 @@
 import { LIMITS, USERNAME, USERNAME_WORDS, type Credentials, type Invitation } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type FormEvent } from "react";
-import { ChatError, isPassing, wordsOf } from "../../chat/api.ts";
+import { ChatError, isPassing, waitAfter, wordsOf } from "../../chat/api.ts";
 import { nameOf } from "../../chat/state/people.ts";
 import { loadLater } from "../later.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -13,8 +13,6 @@ import { Wordmark } from "../ui/Wordmark.tsx";
 import { useClient } from "../useChat.ts";
 import { Chatter } from "./Chatter.tsx";
 import css from "./LogIn.module.css";
-
-const TRY_AGAIN_MS = 2_000;
 
 type Faults = { username?: string; password?: string; form?: string };
 
@@ -47,10 +45,11 @@ export function LogIn({ invite, reason, lastName }: Props) {
     let over = false;
     async function ask(code: string) {
       try {
-        setInvitation(await chat.invitation(code));
+        const invited = await chat.invitation(code);
+        if (!over) setInvitation(invited);
       } catch (error) {
         if (over) return;
-        if (isPassing(error)) again = setTimeout(() => void ask(code), error.retryAfterMs ?? TRY_AGAIN_MS);
+        if (isPassing(error)) again = setTimeout(() => void ask(code), waitAfter(error));
         else setInvitation("invalid");
       }
     }

@@ -1,11 +1,10 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
-import { isPassing, wordsOf, type Finding } from "../../chat/api.ts";
+import { isPassing, waitAfter, wordsOf, type Finding } from "../../chat/api.ts";
 import { useClient } from "../useChat.ts";
 import { useKnown, useReturns } from "../useKnown.ts";
 
 const TYPED_MS = 250;
-const TRY_AGAIN_MS = 2_000;
 
 type Hits = {
   found: readonly Message[];
@@ -65,8 +64,7 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
             fault: wordsOf(error),
             state: passing === null ? "over" : "enough",
           }));
-        if (passing !== null)
-          timer = setTimeout(() => void ask(finding), passing.retryAfterMs ?? TRY_AGAIN_MS);
+        if (passing !== null) timer = setTimeout(() => void ask(finding), waitAfter(passing));
       }
     }
     timer = setTimeout(() => void ask(asked), cursor === undefined ? TYPED_MS : 0);

@@ -6,7 +6,7 @@ import { unlessWrongType, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
 import { newestChange } from "../server/src/store/adoption.ts";
-import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { connectRedis, defineScript, type RedisClient } from "../server/src/store/redis.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
 import {
   Tally,
@@ -94,11 +94,10 @@ async function takeOver(redis: RedisClient, keys: Keys, mark: string): Promise<v
 
 /** Replaces the mark, which another restore with --again may have taken over, or ended. */
 async function remark(redis: RedisClient, keys: Keys, from: string, to: string): Promise<void> {
-  const replace =
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('SET', KEYS[1], ARGV[2]) end";
-  const replaced = await persist(() => redis.eval(replace, 1, keys.schema, from, to));
+  const replace = defineScript(redis, "replace.lua");
+  const replaced = await persist(() => replace([keys.schema], [from, to]));
   // The answer to the first attempt may have been lost.
-  if (replaced === null) await demandMark(redis, keys, to);
+  if (replaced === 0) await demandMark(redis, keys, to);
 }
 
 async function demandMark(redis: RedisClient, keys: Keys, mark: string): Promise<void> {

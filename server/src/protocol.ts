@@ -584,6 +584,6 @@ export function isEmojiOnly(text: string): boolean {
 /** Whether this is a room's id; one of two users names them in ascending order. */
 export function isRoomId(value: unknown): value is RoomId {
   if (typeof value !== "string" || !ROOM_ID.test(value)) return false;
-  const [one, other] = value.split(":");
-  return other === undefined || (one !== "0" && Number(one) < Number(other));
+  const colon = value.indexOf(":");
+  return colon < 0 || (value[0] !== "0" && Number(value.slice(0, colon)) < Number(value.slice(colon + 1)));
 }

@@ -92,15 +92,12 @@ export class ChatMessages {
   }
 
   async #sendNew(user: User, send: SendMessage): Promise<string> {
-    const { shown, files, ...found } = await this.#inTurn(
-      `${user.id} ${send.roomId}`,
-      this.#lookUp(user, send),
-    );
+    const { shown, message } = await this.#inTurn(`${user.id} ${send.roomId}`, this.#lookUp(user, send));
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#append(user, { ...send, ...found, files });
+    const { row, repeated } = await this.#append(user, message);
     stop();
     // The message of a repeat may have others: these are nobody's then.
-    if (files && !repeated) await this.#files.noteSent(files);
+    if (message.files && !repeated) await this.#files.noteSent(message.files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     // A message that was refused, or whose outcome is unknown, has put the room into their lists and told nobody.
     const pair = this.#rooms.usersOf(send.roomId);
@@ -168,8 +165,12 @@ export class ChatMessages {
 
   /** One sender's messages keep their order in a room: this one's look-ups are over once those of earlier ones are. */
   async #inTurn<T>(key: string, found: Promise<T>): Promise<T> {
+    const earlier = this.#lookingUp.get(key);
     // Without what they answered, which a long row of messages would keep.
-    const turn = Promise.allSettled([this.#lookingUp.get(key), found]).then(() => undefined);
+    const turn = found.then(
+      () => earlier,
+      () => earlier,
+    );
     this.#lookingUp.set(key, turn);
     await turn;
     if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
@@ -179,20 +180,18 @@ export class ChatMessages {
   /** Everything that is asked before a message is stored; and to whom its private room is new. */
   async #lookUp(
     user: User,
-    { roomId, message, replyTo, replyToHash, files: sent }: SendMessage,
-  ): Promise<Pick<NewMessage, "thread" | "answered" | "files"> & Mentioned & { shown: UserId[] }> {
+    { roomId, message, nonce, replyTo, replyToHash, files: sent }: SendMessage,
+  ): Promise<{ message: NewMessage; shown: UserId[] }> {
     const files = sent && (await this.#files.describe(sent));
     await this.#demandWords(textWithFiles({ message, files }));
     const shown = await this.#rooms.showBoth(user.id, roomId);
-    const [answered, mentioned] = await Promise.all([
-      replyTo === undefined ? null : this.#answered(user.id, { roomId, seq: replyTo, hash: replyToHash }),
-      this.#mentionsIn(message),
-    ]);
+    const meant = replyTo === undefined ? undefined : { roomId, seq: replyTo, hash: replyToHash };
+    const answered = meant && (await this.#answered(user.id, meant));
+    const { mentions, mentionsRoom } = await this.#mentionsIn(message);
+    const thread = answered && (answered.thread ?? answered.seq);
     return {
       shown,
-      files,
-      ...(answered && { answered, thread: answered.thread ?? answered.seq }),
-      ...mentioned,
+      message: { roomId, message, nonce, replyTo, answered, thread, files, mentions, mentionsRoom },
     };
   }
 

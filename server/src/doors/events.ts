@@ -135,8 +135,8 @@ export class Events {
   }
 
   /** Nobody calls everybody again and again. */
-  async #demandRing({ data: { user } }: Connection, { message }: { message: string }): Promise<void> {
-    if (namesRoom(message)) await this.#parts.throttle.take("mentionRoom", user.id);
+  #demandRing({ data: { user } }: Connection, { message }: { message: string }): Promise<void> | undefined {
+    return namesRoom(message) ? this.#parts.throttle.take("mentionRoom", user.id) : undefined;
   }
 
   #listeners(): Record<keyof ClientEvents, Listener> {

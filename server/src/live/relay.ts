@@ -299,7 +299,7 @@ export class Relay {
     const follows = seq === position.seq + 1 && hash === chain(position.hash, date, tail);
     // Nobody may hear what was said after their removal: a missed change is read first.
     if (follows && (revHash === undefined || revHash === position.revHash)) {
-      room.position = { ...position, seq, date, hash };
+      room.position = { seq, date, hash, rev: position.rev, revHash: position.revHash };
       room.sureAt = performance.now();
       this.#keep(roomId, room, json);
       delivery.message(roomId, json);

@@ -12,8 +12,8 @@ export const FIRST_ROOMS: readonly RoomId[] = [GENERAL];
 
 /** The two users of a private room, or null for any other room. */
 export function pairOf(roomId: RoomId): [UserId, UserId] | null {
-  const [one = "", other] = roomId.split(":");
-  return other === undefined ? null : [one, other];
+  const colon = roomId.indexOf(":");
+  return colon < 0 ? null : [roomId.slice(0, colon), roomId.slice(colon + 1)];
 }
 
 /** The private room of two users, in either order. */

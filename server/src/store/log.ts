@@ -151,43 +151,44 @@ export class Log {
    * message has, and for an answer whose message is not there any more.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
-    const { roomId, nonce } = send;
+    const { roomId, message, nonce, replyTo, thread } = send;
     const keys = this.#keys;
     const files = send.files?.map(fileIn);
-    if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
+    if (replyTo !== undefined || files !== undefined) this.#demandLatest();
     const listed = keepsRecords(roomId);
     const isNew = adopted || !this.#begun.has(roomId);
     const { mixed } = this.#schema;
     // Servers of the previous version would take a row with mentions for another program's.
-    const { mentions, mentionsRoom }: Partial<NewMessage> = mixed ? {} : send;
-    const tail = tailOf({ ...send, from, mentions, mentionsRoom, files });
-    const fileIds = files?.map(({ id }) => id) ?? [];
+    const mentions = mixed ? undefined : send.mentions;
+    const mentionsRoom = mixed ? undefined : send.mentionsRoom;
+    const tail = tailOf({ from, message, nonce, replyTo, thread, mentions, mentionsRoom, files });
     const flags =
       (listed ? "l" : "") +
       (adopted ? "a" : "") +
       (isNew ? "n" : "") +
       (mixed ? "m" : "") +
-      (send.thread === undefined ? "" : "t") +
+      (thread === undefined ? "" : "t") +
       (files === undefined ? "" : "f") +
       (send.answered === undefined ? "" : "r") +
       (send.unhurried ? "u" : "");
-    const answered = send.answered === undefined ? [] : [send.answered.date, beginningOf(send.answered)];
-    const reply = await this.#append(
-      [
-        keys.room(roomId),
-        keys.meta(roomId),
-        keys.records(roomId),
-        keys.nonce(roomId, from, nonce),
-        keys.read(roomId),
-        keys.spoke(roomId, from),
-        ...(mixed ? [keys.members(roomId)] : []),
-        ...(send.thread === undefined ? [] : [keys.thread(roomId, send.thread)]),
-        ...(files === undefined ? [] : [keys.roomFiles(roomId)]),
-        ...(isNew ? [keys.deleted, keys.pins, keys.joined, keys.roomMentions].map((key) => key(roomId)) : []),
-        ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
-      ],
-      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags, ...answered, ...fileIds],
-    );
+    const touched = [
+      keys.room(roomId),
+      keys.meta(roomId),
+      keys.records(roomId),
+      keys.nonce(roomId, from, nonce),
+      keys.read(roomId),
+      keys.spoke(roomId, from),
+    ];
+    if (mixed) touched.push(keys.members(roomId));
+    if (thread !== undefined) touched.push(keys.thread(roomId, thread));
+    if (files) touched.push(keys.roomFiles(roomId));
+    if (isNew)
+      touched.push(...[keys.deleted, keys.pins, keys.joined, keys.roomMentions].map((key) => key(roomId)));
+    touched.push(...this.#toldOf({ roomId, from, mentions, mentionsRoom }));
+    const args = [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags];
+    if (send.answered) args.push(send.answered.date, beginningOf(send.answered));
+    for (const { id } of files ?? []) args.push(id);
+    const reply = await this.#append(touched, args);
     const [outcome, row] = reply as [string, string?];
     if (outcome === "theirs") {
       await this.adopt(roomId);

@@ -190,7 +190,7 @@ export function defineScript(client: RedisClient, files: string | string[], byte
   const call = bytes ? "callBuffer" : "call";
   return async (keys, args) => {
     const run = (command: "eval" | "evalsha", script: string) =>
-      client[call](command, script, keys.length, ...keys, ...args);
+      client[call](command, [script, keys.length, ...keys, ...args]);
     if (isFirst(client, digest)) return run("eval", lua);
     try {
       return await run("evalsha", digest);
@@ -211,8 +211,9 @@ const sentWhole = new WeakMap<object, Set<string>>();
 function isFirst(client: RedisClient, digest: string): boolean {
   const connection = (client instanceof Cluster ? undefined : client.stream) ?? client;
   const sent = sentWhole.get(connection) ?? new Set();
-  sentWhole.set(connection, sent);
-  return sent.size < sent.add(digest).size;
+  if (sent.has(digest)) return false;
+  sentWhole.set(connection, sent.add(digest));
+  return true;
 }
 
 /** A command of ioredis, with its private fields. */

@@ -239,33 +239,40 @@ export class Attendance {
 
   /** The same for one user. Prolongs the sessions whose connections have asked for anything. */
   async revalidateUser(userId: UserId): Promise<void> {
-    const { commands, keys, sessions, delivery } = this.#parts;
-    const here = [...delivery.connections(userId)];
+    const here = [...this.#parts.delivery.connections(userId)];
     if (here.length === 0) return;
-    const sids = [...new Set(here.map((connection) => connection.data.sid))];
+    const [ended, rooms] = await Promise.all([this.#ended(here), this.#chat.rooms.of(userId)]);
+    for (const connection of ended) connection.disconnect(true);
+    await this.#mendRooms(userId, here, new Set(rooms));
+  }
+
+  /** Those of a user's connections whose session or account is gone. */
+  async #ended(here: readonly Connection[]): Promise<Connection[]> {
+    const { commands, keys, sessions } = this.#parts;
+    const sids = [...new Set(here.map(({ data }) => data.sid))];
     const used = new Set(here.filter(({ data }) => data.asked).map(({ data }) => data.sid));
     for (const { data } of here) data.asked = false;
-    const [alive, accounts, listed] = await Promise.all([
+    const [alive, roles] = await Promise.all([
       Promise.all(
         sids.map((sid) => (used.has(sid) ? sessions.find(sid) : commands.exists(keys.session(sid)))),
       ),
       // One id has several names if it was given to another account.
-      Promise.all(here.map((connection) => this.#chat.users.roleOf(connection.data.user))),
-      this.#chat.rooms.of(userId),
+      Promise.all(here.map(({ data }) => this.#chat.users.roleOf(data.user))),
     ]);
-    const ended = new Set(sids.filter((_, index) => !alive[index]));
-    for (const [index, connection] of here.entries())
-      if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
+    const over = new Set(sids.filter((_, index) => !alive[index]));
+    return here.filter(({ data }, index) => over.has(data.sid) || roles[index] === undefined);
+  }
 
-    const rooms = new Set(listed);
-    // One that has left hears nothing, which is no reason to show the others anything.
-    const isOpen = ({ connected }: Connection) => connected;
-    const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));
+  /** Makes a user's connections hear the rooms of their list, and no others, as far as the rooms' records agree. */
+  async #mendRooms(userId: UserId, here: readonly Connection[], rooms: ReadonlySet<RoomId>): Promise<void> {
     // Null: its records are damaged, and say nothing.
     const isTheirs = (id: RoomId) => unlessWrongType(this.#chat.rooms.mendList(userId, id), null);
-    for (const id of heard) if (!rooms.has(id) && (await isTheirs(id)) === false) delivery.expel(id, userId);
+    // One that has left hears nothing, which is no reason to show the others anything.
+    const open = () => here.filter(({ connected }) => connected);
+    for (const id of new Set(open().flatMap(({ data }) => [...data.rooms])))
+      if (!rooms.has(id) && (await isTheirs(id)) === false) this.#parts.delivery.expel(id, userId);
     for (const id of rooms) {
-      if (here.filter(isOpen).every((connection) => connection.data.rooms.has(id))) continue;
+      if (open().every(({ data }) => data.rooms.has(id))) continue;
       if (await isTheirs(id)) await unlessWrongType(this.showRoom([userId], id), undefined);
     }
   }

@@ -8,6 +8,7 @@ import { hot, inTurns, WORKLOADS, type Sizes, type Workload } from "./workloads.
 const HELP = `npm run --silent bench -- --quick       a minute: the hot room, beside Socket.IO; one line of JSON
 npm run bench -- --workload NAME[,NAME] [--system NAME[,NAME]] [--repeats 3]
 npm run bench -- --workload NAME --beside ../old    this build and another checkout's in turns, compared
+npm run bench -- --workload quiet --beside ../old --at-once --seconds 40   both at once: noise reaches both alike
 npm run bench -- --all [--repeats 3]                every workload
 npm run bench -- --peers                            fetches nchan into .cache
 
@@ -29,6 +30,7 @@ const OPTIONS = {
   workload: { type: "string", multiple: true },
   system: { type: "string", multiple: true },
   beside: { type: "string" },
+  "at-once": { type: "boolean" },
   repeats: { type: "string" },
   rate: { type: "string" },
   members: { type: "string" },
@@ -72,7 +74,8 @@ export async function main(args: string[]): Promise<number> {
       values.beside,
     );
     // A system that breaks is reported and does not end the others' runs.
-    await inTurns(workload, targets, repeats, sizes, (told) => runs.push(...told), broken);
+    const times = { repeats, sizes, atOnce: values["at-once"] ?? false };
+    await inTurns(workload, targets, times, (told) => runs.push(...told), broken);
   }
   console.log([tablesOf(runs), ...broken].join("\n\n"));
   return broken.length > 0 ? 1 : exitCode(runs);

@@ -411,25 +411,27 @@ export const WORKLOADS = {
 } satisfies Record<string, Workload>;
 
 /**
- * Runs each target once a turn, in reverse order every second turn, so that drift affects all alike. Passes runs on as
- * they come; if one throws, notes why in `broken` and goes on.
+ * Runs each target once a turn, in reverse order every second turn, so that drift affects all alike; or all at once, so
+ * that noise does too. Passes runs on as they come; if one throws, notes why in `broken` and goes on.
  */
 export async function inTurns(
   { run }: Workload,
   targets: Target[],
-  repeats: number,
-  sizes: Sizes,
+  { repeats, sizes, atOnce }: { repeats: number; sizes: Sizes; atOnce: boolean },
   told: (runs: Run[]) => void,
   broken: string[],
 ): Promise<void> {
-  for (let repeat = 0; repeat < repeats; repeat += 1) {
-    for (const target of repeat % 2 === 0 ? targets : targets.toReversed()) {
-      try {
-        told(await run(target, sizes));
-      } catch (error) {
-        broken.push(`${target.name} broke off: ${error instanceof Error ? error.message : String(error)}`);
-        process.stderr.write(`${broken.at(-1)}\n`);
-      }
+  const one = async (target: Target) => {
+    try {
+      told(await run(target, sizes));
+    } catch (error) {
+      broken.push(`${target.name} broke off: ${error instanceof Error ? error.message : String(error)}`);
+      process.stderr.write(`${broken.at(-1)}\n`);
     }
+  };
+  for (let repeat = 0; repeat < repeats; repeat += 1) {
+    const turn = repeat % 2 === 0 ? targets : targets.toReversed();
+    if (atOnce) await Promise.all(turn.map(one));
+    else for (const target of turn) await one(target);
   }
 }

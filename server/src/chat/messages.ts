@@ -178,21 +178,16 @@ export class ChatMessages {
   }
 
   /** Everything that is asked before a message is stored; and to whom its private room is new. */
-  async #lookUp(
-    user: User,
-    { roomId, message, nonce, replyTo, replyToHash, files: sent }: SendMessage,
-  ): Promise<{ message: NewMessage; shown: UserId[] }> {
-    const files = sent && (await this.#files.describe(sent));
+  async #lookUp(user: User, send: SendMessage): Promise<{ message: NewMessage; shown: UserId[] }> {
+    const { roomId, message, replyTo, replyToHash } = send;
+    const files = send.files && (await this.#files.describe(send.files));
     await this.#demandWords(textWithFiles({ message, files }));
     const shown = await this.#rooms.showBoth(user.id, roomId);
     const meant = replyTo === undefined ? undefined : { roomId, seq: replyTo, hash: replyToHash };
     const answered = meant && (await this.#answered(user.id, meant));
     const { mentions, mentionsRoom } = await this.#mentionsIn(message);
     const thread = answered && (answered.thread ?? answered.seq);
-    return {
-      shown,
-      message: { roomId, message, nonce, replyTo, answered, thread, files, mentions, mentionsRoom },
-    };
+    return { shown, message: { ...send, answered, thread, files, mentions, mentionsRoom } };
   }
 
   /** The message that is answered. Throws `not_found`, also if another one has its number. */

@@ -346,6 +346,7 @@ export class Accounts {
     await this.#parts.users.erase(userId);
     // Somebody may have enabled it since it was shut out: from now on nobody can.
     await this.#shutOut(userId);
+    await this.#parts.members.leaveAll(userId);
   }
 
   /** Deletes one's own account, as above. Throws `forbidden` also for a wrong password. */

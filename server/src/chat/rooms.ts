@@ -424,12 +424,16 @@ export class ChatRooms {
     this.#announce.showRoom([userId], roomId);
   }
 
-  /** Bars an account that was disabled while it came into a room. Call it once the room is in the user's list. */
+  /**
+   * Bars an account that was disabled while it came into a room, and takes out one that was deleted. Call it once the room
+   * is in the user's list.
+   */
   async keepOut(roomId: RoomId, userId: UserId): Promise<void> {
-    const isDisabled = async () => (await this.#users.accountOf(userId)).disabled;
-    if (!(await isDisabled())) return;
+    if (!(await this.#users.accountOf(userId)).disabled) return;
     await this.#members.barFrom(roomId, userId, true);
-    if (!(await isDisabled())) await this.#members.barFrom(roomId, userId, false);
+    const { disabled, deleted } = await this.#users.accountOf(userId);
+    if (!disabled) await this.#members.barFrom(roomId, userId, false);
+    else if (deleted && keepsRecords(roomId)) await this.#members.leave(roomId, userId);
   }
 
   /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */

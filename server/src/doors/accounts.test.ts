@@ -5,8 +5,10 @@ import type {
   AuditEntry,
   Failure,
   Found,
+  ListedRoom,
   ManagedRoom,
   Me,
+  Member,
   OwnSession,
   Room,
   User,
@@ -432,6 +434,83 @@ describe("deleting one's own account", () => {
     expect(page.body.messages.find(({ seq }) => seq === kept.seq)?.message).toBe("remember me");
   });
 
+  it("leaves the rooms, and an owner's room to the next", async () => {
+    const own = await newServer(2);
+    (await person(both(own)[0], "runs-the-server")).close();
+    const [una, vic, wes] = [
+      await person(both(own)[0], "una"),
+      await person(both(own)[1], "vic"),
+      await person(both(own)[0], "wes"),
+    ];
+    const { id } = await una.makes({ name: "Left behind", kind: "open" });
+    for (const { socket } of [vic, wes]) await socket.emitWithAck("room.join", { roomId: id });
+    const standings: unknown[] = [];
+    wes.socket.on("room.member", (standing) => standings.push(standing));
+    const kept = await vic.say(id, "kept");
+    await una.say(id, "not kept");
+    await vic.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "keep" });
+    const members = async () =>
+      (await wes.browser.get<Member[]>(`/api/rooms/${id}/members`)).body.map(({ username, role }) => [
+        username,
+        role,
+      ]);
+    expect(await members()).toEqual([
+      ["una", "owner"],
+      ["wes", "member"],
+    ]);
+    await una.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "delete" });
+    await until(
+      async () => (await own.redis.zscore(own.keys.farewells, una.user.id)) === null,
+      undefined,
+      "the messages to be deleted",
+    );
+    expect(await members()).toEqual([["wes", "owner"]]);
+    await until(() => standings.length > 0);
+    expect(standings).toMatchObject([{ roomId: id, role: "owner" }]);
+    const { body: found } = await wes.browser.get<Found<ListedRoom>>("/api/rooms/directory?q=left behind");
+    expect(found.found).toMatchObject([{ id, members: 1 }]);
+    const { body } = await wes.browser.get<{ messages: { seq: number; message: string }[] }>(
+      `/api/rooms/${id}/messages`,
+    );
+    expect(body.messages.map(({ seq, message }) => [seq, message])).toEqual([
+      [kept.seq, "kept"],
+      [kept.seq + 1, ""],
+    ]);
+    for (const one of [una, vic, wes]) one.close();
+    await own.close();
+  });
+
+  it("leaves also a room that they were coming into", async () => {
+    const { redis, keys } = house;
+    const { id } = await owner.makes({ name: "Coming and going", kind: "open" });
+    const gone = await person(left(), "comes-and-goes");
+    const list = keys.userRooms(gone.user.id);
+    let isDeleted = true;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      const text = chunk.toString("latin1");
+      if (from === "replica" && !isDeleted && /\neval(sha)?\r/.test(text) && text.includes(list)) {
+        isDeleted = true;
+        const body = { password: PASSWORD, messages: "keep" };
+        expect((await gone.browser.fetch("DELETE", "/api/me", body)).status).toBe(204);
+      }
+      return chunk;
+    });
+    const slow = await house.addReplica({ REDIS_URL: wire.url });
+    const asker = new Browser(slow);
+    asker.cookie = gone.browser.cookie;
+    const window = await connect(asker, gone.user);
+    isDeleted = false;
+    // The end of their session cuts it off.
+    await window.socket.emitWithAck("room.join", { roomId: id }).catch(() => undefined);
+    expect(isDeleted).toBe(true);
+    await until(async () => (await redis.hlen(keys.records(id))) === 1 && !(await redis.sismember(list, id)));
+    expect(await redis.hkeys(keys.records(id))).toEqual([owner.user.id]);
+    await house.replicas.pop()?.close();
+    await wire.close();
+    window.close();
+    gone.close();
+  });
+
   it("ends also what an admin has enabled again meanwhile", async () => {
     const one = await person(left(), "enabled-again");
     let isArmed = false;
@@ -495,12 +574,14 @@ describe("deleting one's own account", () => {
     const { redis, keys } = house;
     const wire = await startFuse();
     const third = await house.addReplica({ REDIS_URL: wire.url });
+    const { id: roomId } = await owner.makes({ name: "Cut short" });
     for (const messages of ["keep", "delete"] as const) {
       let cut = 0;
       for (let commands = 2; cut < 6; commands += 3) {
         const one = await person(right(), `cut-${messages}-${commands}`);
         await one.say("0", `said by ${one.user.username}`);
         const { user, browser } = one;
+        await one.socket.emitWithAck("room.join", { roomId });
         const asker = new Browser(third);
         asker.cookie = browser.cookie;
         await asker.get("/api/me");
@@ -520,6 +601,7 @@ describe("deleting one's own account", () => {
         house.replicas.pop();
         await next.close();
         expect(await redis.hmget(keys.user(user.id), "password", "role")).toEqual([null, null]);
+        expect(await redis.hexists(keys.records(roomId), user.id)).toBe(0);
         const rows = await redis.zrange(keys.room("0"), "0", "-1");
         expect(rows.some((row) => row.includes(`said by ${user.username}`))).toBe(messages === "keep");
       }
@@ -646,7 +728,8 @@ describe("the routes of admins", () => {
     expect(one.sessions).toBe(1);
     const { body: stats } = await owner.browser.get<Record<string, number>>("/api/admin/stats");
     expect(stats["people"]).toBeGreaterThan(5);
-    expect(stats["rooms"]).toBe(1);
+    const { keys, redis } = house;
+    expect(stats["rooms"]).toBe((await redis.keys(keys.roomName("*"))).length);
     expect(stats["messages"]).toBe(Number(await house.redis.hget(house.keys.meta("0"), "seq")));
   });
 
@@ -890,7 +973,7 @@ describe("the routes of admins", () => {
     const { status } = await asker.fetch("DELETE", path);
     expect([status, isEnabled]).toEqual([204, true]);
     expect(await redis.hexists(keys.staff, gone.user.id)).toBe(0);
-    expect(await redis.hget(keys.records(id), gone.user.id)).toContain('"disabled":true');
+    expect(await redis.exists(keys.records(id))).toBe(0);
     await house.replicas.pop()?.close();
     await wire.close();
     gone.close();

@@ -305,11 +305,23 @@ export class Members {
    * The account must be marked as disabled before, because joining a room checks that afterwards: see `ChatRooms.keepOut`.
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
+    await this.#inEach(await this.of(userId), (roomId) => this.barFrom(roomId, userId, on));
+  }
+
+  /** Takes a user whose account is deleted out of all rooms that keep records. */
+  async leaveAll(userId: UserId): Promise<void> {
+    await this.#inEach((await this.of(userId)).filter(keepsRecords), async (roomId) => {
+      const before = await this.leave(roomId, userId);
+      if (before?.role === "owner") await this.keepOwner(roomId);
+    });
+  }
+
+  /** A room that cannot be read does not keep the others from it: what it throws is thrown in the end. */
+  async #inEach(roomIds: RoomId[], work: (roomId: RoomId) => Promise<void>): Promise<void> {
     const faults: unknown[] = [];
-    await pLimit(BOUNDS.roomsAtOnce.value).map(await this.of(userId), (roomId) =>
-      this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error)),
+    await pLimit(BOUNDS.roomsAtOnce.value).map(roomIds, (roomId) =>
+      work(roomId).catch((error: unknown) => faults.push(error)),
     );
-    // One room that cannot be read does not keep the others open.
     if (faults.length > 0) throw faults[0];
   }
 

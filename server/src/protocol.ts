@@ -504,7 +504,7 @@ export const LIMITS = {
   reactionKinds: 20,
   /** Reactions to one message in all. */
   reactions: 1_000,
-  /** UTF-8 bytes of a password: bcrypt reads no further. */
+  /** UTF-8 bytes of a password, composed (NFC): bcrypt reads no further. */
   passwordBytes: 72,
   /** Least characters of a password; the most common passwords are refused. */
   passwordMin: 8,

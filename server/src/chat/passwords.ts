@@ -29,6 +29,16 @@ export function passwordFits(password: string): boolean {
   return Buffer.byteLength(password) <= LIMITS.passwordBytes && !password.includes("\0");
 }
 
+/** What is hashed of a password: the same however a keyboard spells its letters and blanks (OpaqueString, RFC 8265). */
+export function preparedPassword(password: string): string {
+  return password.replaceAll(/\p{Zs}/gu, " ").normalize("NFC");
+}
+
+/** What may have been hashed of a password: of servers before also the text as it was typed. */
+export function formsOf(password: string): string[] {
+  return [...new Set([preparedPassword(password), password])].filter(passwordFits);
+}
+
 /**
  * Why a user of this name must not take this password, in words for them, or null. Refuses only the first guesses;
  * does not demand digits and signs.

@@ -16,7 +16,7 @@ import { createSetAccount, type SetAccount } from "../store/account.ts";
 import { MAKING_MS } from "../store/rooms.ts";
 import { roleOf } from "../store/staff.ts";
 import { isReservedUsername, looksOf } from "../names.ts";
-import { weaknessOf } from "./passwords.ts";
+import { formsOf, weaknessOf } from "./passwords.ts";
 
 /** A user's own addresses: those of log-ins within this time, up to a maximum. */
 const HOME_MS = 30 * 24 * 3600 * 1_000;
@@ -218,7 +218,7 @@ export class Users {
       // A name that outlived its account must not lead to the new owner of the id.
       const isTheirs = name?.toLowerCase() === username.toLowerCase();
       const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
-      const right = await hashes.compare(password, hash);
+      const right = await isRight(password, hash);
       if (!right || !stored || !name || !isTheirs || disabled !== null || making !== null)
         throw new ChatError("unauthorized", "Wrong username or password.");
       return { user: { id, username: name }, hash: stored };
@@ -259,8 +259,7 @@ export class Users {
   async demandPassword({ id, username }: User, password: string, address: string): Promise<string> {
     return this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const stored = await this.#redis.hget(this.#keys.user(id), "password");
-      if (!(await hashes.compare(password, stored ?? (await this.#nobody))) || stored === null)
-        throw notTheirs();
+      if (!(await isRight(password, stored ?? (await this.#nobody))) || stored === null) throw notTheirs();
       return stored;
     });
   }
@@ -581,6 +580,11 @@ export class Users {
     if (shown === undefined || shown.deleted) return null;
     return shown.displayName === undefined ? shown.username : `${shown.username} ${shown.displayName}`;
   }
+}
+
+async function isRight(password: string, hash: string): Promise<boolean> {
+  for (const form of formsOf(password)) if (await hashes.compare(form, hash)) return true;
+  return false;
 }
 
 async function demandStrong(password: string, username: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { passwordFits } from "../chat/passwords.ts";
+import { formsOf, passwordFits, preparedPassword } from "../chat/passwords.ts";
 import { ChatError } from "../errors.ts";
 import { isVisible } from "../names.ts";
 import { LIMITS, USER_ID, isRoomId, type RoomId, type UserId } from "../protocol.ts";
@@ -29,16 +29,16 @@ export function lineOfText(most: number) {
     .pipe(z.string().max(most));
 }
 
-export const password = z
-  .string()
-  .refine(isWhole, "no half characters")
-  .refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
+const wholePassword = z.string().refine(isWhole, "no half characters");
+const TOO_MANY_BYTES = `at most ${LIMITS.passwordBytes} bytes`;
 
-/** One that somebody chooses. */
-export const freshPassword = password.refine(
-  (text) => text.length >= LIMITS.passwordMin,
-  `at least ${LIMITS.passwordMin} characters`,
-);
+export const password = wholePassword.refine((text) => formsOf(text).length > 0, TOO_MANY_BYTES);
+
+/** One that somebody chooses, as it is hashed. */
+export const freshPassword = wholePassword
+  .transform(preparedPassword)
+  .refine(passwordFits, TOO_MANY_BYTES)
+  .refine((text) => text.length >= LIMITS.passwordMin, `at least ${LIMITS.passwordMin} characters`);
 
 export const userId = z.string().regex(USER_ID, "no user id");
 

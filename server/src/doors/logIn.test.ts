@@ -1,3 +1,4 @@
+import bcrypt from "bcrypt";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { hashes } from "../chat/hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
@@ -132,4 +133,53 @@ describe("right passwords", { timeout: 120_000 }, () => {
     expect(await house.redis.zcard(house.keys.userSessions(greedy.id))).toBeLessThanOrEqual(1 + 30);
     expect((await logIn("192.0.2.52", "modest")).status).toBe(200);
   });
+
+  it.each([
+    ["accents", "caf\u00e9 cr\u00e8me", "cafe\u0301 cre\u0300me", "cafe creme"],
+    [
+      "syllables of Hangul",
+      "비밀번호입니다 여덟",
+      "비밀번호입니다 여덟".normalize("NFD"),
+      "비밀번호입니다여덟",
+    ],
+    ["blanks", "correct horse staple", "correct\u00a0horse\u3000staple", "correcthorsestaple"],
+    [
+      "two marks in either order",
+      "h\u1ecdc n\u1eefa \u0111\u1ed9i",
+      "ho\u0323c nu\u031b\u0303a \u0111o\u0302\u0323i",
+      "hoc nua doi",
+    ],
+    // As they are typed, more bytes than are hashed.
+    ["as many letters as fit", "\u1ebf".repeat(24), "e\u0302\u0301".repeat(24), "\u1ebf".repeat(23)],
+  ])("work however a keyboard spells their %s", async (what, one, other, wrong) => {
+    const names = [`one ${what}`, `other ${what}`].map((name) => name.replaceAll(" ", "-"));
+    const address = `203.0.113.${what.length}`;
+    for (const [index, username] of names.entries()) {
+      const asked = { username, password: index === 0 ? one : other };
+      expect((await from(address, "/api/users", asked)).status).toBe(201);
+      for (const password of [one, other])
+        expect((await logIn(address, username, password)).status).toBe(200);
+      expect((await logIn(address, username, wrong)).status).toBe(401);
+    }
+  });
+
+  it("work as they were typed, also those that servers of before hashed so", async () => {
+    const typed = "de\u0301ja\u0300 vu\u00a0encore";
+    const { body } = await signUp("192.0.2.70", "long-here");
+    await house.redis.hset(house.keys.user(body.id), "password", await bcrypt.hash(typed, 4));
+    expect((await logIn("192.0.2.70", "long-here", typed)).status).toBe(200);
+    const chosen = { current: typed, next: typed };
+    const browser = new Browser(both(house)[0]);
+    await browser.post("/api/login", { username: "long-here", password: typed });
+    expect((await browser.post("/api/me/password", chosen)).status).toBe(204);
+    expect((await logIn("192.0.2.70", "long-here", typed.normalize("NFC"))).status).toBe(200);
+  });
+
+  it.each(["\u1ebf".repeat(25), "e\u0302\u0301".repeat(25), "\ufb2c".repeat(13), "four é".normalize("NFD")])(
+    "that are too long or too short once composed are refused: %j",
+    async (password) => {
+      const { status, body } = await from("192.0.2.80", "/api/users", { username: "no-length", password });
+      expect([status, body.code]).toEqual([400, "invalid"]);
+    },
+  );
 });

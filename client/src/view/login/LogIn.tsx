@@ -204,12 +204,13 @@ function checkGiven(username: string, password: string): Faults {
 }
 
 function check(username: string, password: string): Faults {
-  const bytes = new TextEncoder().encode(password).length;
+  const composed = password.normalize("NFC");
+  const bytes = new TextEncoder().encode(composed).length;
   return {
     ...(!USERNAME.test(username) && {
       username: `${USERNAME_WORDS}.`,
     }),
-    ...(password.length < LIMITS.passwordMin && { password: `At least ${LIMITS.passwordMin} characters.` }),
+    ...(composed.length < LIMITS.passwordMin && { password: `At least ${LIMITS.passwordMin} characters.` }),
     ...(bytes > LIMITS.passwordBytes && { password: "This password is too long." }),
   };
 }

@@ -65,6 +65,25 @@ test("messages that are written offline survive a reload and are sent in order a
   expect((await shownTexts(cat.page)).slice(-3)).toEqual(["one", "two", "three"]);
 });
 
+test("what is written after the browser has closed its database survives a reload too", async () => {
+  const hal = await stage.enter("hal-reopens", { link: true });
+  hal.link.cut();
+  await say(hal.page, "went with the database");
+  await message(hal.page, "went with the database").waitFor();
+  const cdp = await hal.page.context().newCDPSession(hal.page);
+  const { origin } = new URL(hal.page.url());
+  await cdp.send("Storage.clearDataForOrigin", { origin, storageTypes: "indexeddb" });
+  for (const text of ["kept one", "kept two"]) await say(hal.page, text);
+  await hal.page.getByText("3 messages wait to be sent.").waitFor();
+  await hal.page.reload();
+  await eventually(
+    () => hal.page.locator("[data-state]:not([data-state=sent]) [data-part=text]").allTextContents(),
+    ["kept one", "kept two"],
+  );
+  await hal.link.mend();
+  await eventually(() => hal.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+});
+
 test("missed messages appear once after an outage, and are counted", async () => {
   const eve = await stage.enter("eve", { link: true });
   const fay = await stage.enter("fay", { replica: 1 });

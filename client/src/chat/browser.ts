@@ -180,16 +180,27 @@ function openFileStore(userId: UserId): FileStore {
 
 /** A user's rows in a store of their own. Requests take effect in order, and answer null where they are impossible. */
 function openTable<Row>(database: string, name: string, key: keyof Row & string, userId: UserId) {
-  const opening = openDatabase(database, name, key).catch(() => null);
+  let opening = openDatabase(database, name, key);
+
+  async function begin(mode: IDBTransactionMode): Promise<IDBTransaction | null> {
+    const last = opening;
+    const opened = await last;
+    try {
+      return opened && opened.transaction(name, mode);
+    } catch {
+      // The browser has closed it, as phones do behind a page in the background. Others may have opened it anew by now.
+      if (opening === last) opening = openDatabase(database, name, key);
+      return (await opening)?.transaction(name, mode) ?? null;
+    }
+  }
+
   async function request<T>(
     mode: IDBTransactionMode,
     make: (store: IDBObjectStore) => IDBRequest<T>,
   ): Promise<T | null> {
-    const opened = await opening;
-    if (opened === null) return null;
-    // A browser may close a database by itself, and then a transaction throws.
+    const transaction = await begin(mode).catch(() => null);
+    if (transaction === null) return null;
     return new Promise<T | null>((resolve) => {
-      const transaction = opened.transaction(name, mode);
       const made = make(transaction.objectStore(name));
       // A page that is left right after this would take an open transaction with it.
       transaction.commit();
@@ -202,14 +213,19 @@ function openTable<Row>(database: string, name: string, key: keyof Row & string,
   return { request, mine: IDBKeyRange.bound([userId], [userId, []]) };
 }
 
-function openDatabase(database: string, name: string, key: string): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
+/** Null where it is impossible. */
+function openDatabase(database: string, name: string, key: string): Promise<IDBDatabase | null> {
+  return new Promise<IDBDatabase>((resolve, reject) => {
     const opening = indexedDB.open(database, 1);
     opening.addEventListener("upgradeneeded", () =>
       opening.result.createObjectStore(name, { keyPath: ["user", key] }),
     );
-    opening.addEventListener("success", () => resolve(opening.result));
+    opening.addEventListener("success", () => {
+      // Another tab wants to change or delete it, and waits for this.
+      opening.result.addEventListener("versionchange", () => opening.result.close());
+      resolve(opening.result);
+    });
     opening.addEventListener("error", () => reject(opening.error ?? new Error("IndexedDB cannot be opened")));
     setTimeout(() => reject(new Error("IndexedDB does not answer")), OPENED_WITHIN_MS);
-  });
+  }).catch(() => null);
 }

@@ -6,8 +6,8 @@ export type Tabs = { claim: () => void; leave: () => void };
 /**
  * Elects a leader among a user's tabs: one at a time holds the lock, which passes on when that tab goes. Calls `lead`
  * with this tab's new role. `claim` takes the lead from another tab: the tab in use should send, because the browser
- * may have suspended the others. Without Web Locks (plain http beyond this machine) every tab leads; equal nonces keep
- * that harmless.
+ * may have suspended the others. Without Web Locks (plain http beyond this machine), or where the browser refuses them, every
+ * tab leads; equal nonces keep that harmless.
  */
 export function joinTabs(userId: UserId, locks: World["locks"], lead: (leads: boolean) => void): Tabs {
   let left = false;
@@ -26,11 +26,12 @@ export function joinTabs(userId: UserId, locks: World["locks"], lead: (leads: bo
         become(true);
         return new Promise<void>((resolve) => (letGo = resolve));
       })
-      .catch(() => {
-        if (place !== inLine) return;
+      .catch((error: unknown) => {
+        if (place !== inLine || left) return;
         // Another tab stole the lock: queue for when that tab goes.
-        become(false);
-        hold(false);
+        const isStolen = (error as Partial<Error> | undefined)?.name === "AbortError";
+        become(!isStolen);
+        if (isStolen) hold(false);
       });
   }
 

@@ -60,7 +60,6 @@ let rooms: Rooms;
 let members: Members;
 let log: Log;
 let sync: ReturnType<typeof defineScript>;
-let copyKeys: (from: string[], to: string[]) => Promise<unknown>;
 let leases: ReturnType<typeof defineScript>;
 
 beforeAll(async () => {
@@ -69,9 +68,6 @@ beforeAll(async () => {
   rooms = new Rooms(redis, keys, members);
   log = new Log(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
   sync = defineScript(redis, ["head.lua", "rows.lua", "sync.lua"]);
-  redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 36 });
-  const copy = Reflect.get(redis, "model:copy") as (...names: string[]) => Promise<unknown>;
-  copyKeys = (from, to) => copy.call(redis, ...from, ...to);
   leases = defineScript(redis, "presence.lua");
   subscriber = new Redis(testRedisUrl());
   subscriber.on("pmessage", (_pattern: string, channel: string, text: string) => {
@@ -101,9 +97,13 @@ function keysOf(id: string): string[] {
 }
 
 /** Makes one set of a room's keys a copy of the other, as a failover does. */
-const COPY = `for i = 1, 18 do
-  if redis.call('COPY', KEYS[i], KEYS[i + 18], 'REPLACE') == 0 then redis.call('DEL', KEYS[i + 18]) end
-end`;
+async function copyKeys(from: string[], to: string[]): Promise<void> {
+  const copied = from.flatMap((key, index) => {
+    const target = to[index] ?? "";
+    return [redis.del(target), redis.copy(key, target)];
+  });
+  await Promise.all(copied);
+}
 
 function add(stored: Stored, row: Row): void {
   const others = stored.rows.filter(({ json }) => json !== row.json);

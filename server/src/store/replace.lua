@@ -1,6 +1,6 @@
 -- Replaces a value, if it is still there.
--- KEYS value, and a hash that notes it, if any does (one slot)
--- ARGV 1 the value that is to be there, 2 the new one, or '' for none, 3 field and 4 value of the note
+-- KEYS value
+-- ARGV 1 the value that is to be there, 2 the new one, or '' for none
 -- Returns 1 if it was replaced
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
@@ -9,8 +9,5 @@ if ARGV[2] == '' then
   redis.call('DEL', KEYS[1])
 else
   redis.call('SET', KEYS[1], ARGV[2])
-end
-if KEYS[2] then
-  redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
 end
 return 1

@@ -184,8 +184,10 @@ export class Rooms {
 
   /** False if the room has another name than `before` by now. */
   async #replaceName(id: RoomId, before: string, name: string): Promise<boolean> {
-    const { roomName, meta } = this.#keys;
-    return (await this.#replace([roomName(id), meta(id)], [before, name, "facts", randomUUID()])) === 1;
+    if ((await this.#replace([this.#keys.roomName(id)], [before, name])) !== 1) return false;
+    // On a Cluster a room's name has a slot of its own.
+    await this.#redis.hset(this.#keys.meta(id), "facts", randomUUID());
+    return true;
   }
 
   /** Frees what a room has claimed of a name, except what its present name needs. */

@@ -84,6 +84,16 @@ describe("a page from a moment", () => {
 });
 
 describe("a thread", () => {
+  it("says that there is more if its first message is what no longer fits", async () => {
+    const [first] = said;
+    for (let index = 0; index < 24; index += 1) await answer(first!.seq, "ä".repeat(4_000), `long-${index}`);
+    const { seqs, body } = await page(`thread=${first!.seq}`);
+    expect(seqs).not.toContain(first!.seq);
+    expect(body.more).toBe(true);
+    const rest = await page(`thread=${first!.seq}&before=${body.messages[0]!.date}`);
+    expect([rest.seqs?.[0], rest.body.more]).toEqual([first!.seq, false]);
+  });
+
   it("holds its first message and all answers, and is found by any of them", async () => {
     const first = await answer(3, "first answer", "a1");
     const second = await answer(first.seq, "answer to the answer", "a2");

@@ -221,8 +221,9 @@ export class Pages {
         : await this.#redis.zrangebyscore(thread, `(${after}`, max, ...limit);
     const seqs = found.slice(0, size).map(Number);
     const ended = found.length <= size;
-    const { rows, read } = await this.#present(roomId, after === undefined && ended ? [...seqs, root] : seqs);
-    const more = !ended || read < seqs.length;
+    const wanted = after === undefined && ended ? [...seqs, root] : seqs;
+    const { rows, read } = await this.#present(roomId, wanted);
+    const more = !ended || read < wanted.length;
     return { rows: after === undefined ? rows.toReversed() : rows, more };
   }
 

@@ -1,6 +1,9 @@
 import unhomoglyph from "unhomoglyph";
 import { foldCase, visible } from "./search.ts";
 
+/** What a deleted account is called: nobody's username. */
+export const DELETED_NAME = "deleted user";
+
 /**
  * Reserved usernames, which would pass for the server itself: its staff, its own voice, or a word for everybody. They
  * include mail accounts that speak for a site (RFC 2142).

@@ -15,7 +15,7 @@ import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
 import { createSetAccount, type SetAccount } from "../store/account.ts";
 import { MAKING_MS } from "../store/rooms.ts";
 import { roleOf } from "../store/staff.ts";
-import { isReservedUsername, looksOf } from "../names.ts";
+import { DELETED_NAME, isReservedUsername, looksOf } from "../names.ts";
 import { formsOf, weaknessOf } from "./passwords.ts";
 
 /** A user's own addresses: those of log-ins within this time, up to a maximum. */
@@ -28,8 +28,6 @@ const RESET_MS = 24 * 3600 * 1_000;
 
 /** How long a display name is believed if the announcement of another one was lost. */
 const NAME_FRESH_MS = 300_000;
-/** A deleted account's name, which is nobody's username. */
-const DELETED = "deleted user";
 /** Follows an account's id, by what is to become of it. */
 const FAREWELL_MARKS = { delete: "", keep: ":keep", follow: ":follow" } as const;
 
@@ -365,7 +363,7 @@ export class Users {
     if (username === null) return;
     await this.#replace([this.#keys.username(username)], [`user:${id}`, ""]);
     // The field keeps the id from being given again; no username is as long.
-    await this.#redis.hset(this.#keys.user(id), "username", `${DELETED} who had the id ${id}`);
+    await this.#redis.hset(this.#keys.user(id), "username", `${DELETED_NAME} who had the id ${id}`);
     await this.#looks.release(id, username);
     this.forget(id);
   }
@@ -569,7 +567,7 @@ export class Users {
     let shown: User | undefined;
     if (username && !making)
       shown = deleted
-        ? { id, username: DELETED, deleted: true }
+        ? { id, username: DELETED_NAME, deleted: true }
         : { id, username, ...(displayName && { displayName }), ...(avatar && { avatar }) };
     return { username, role, disabled, shown };
   }

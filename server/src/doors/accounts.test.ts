@@ -21,6 +21,7 @@ import {
   both,
   commandsDuring,
   connect,
+  figuresOf,
   person,
   newServer,
   startFuse,
@@ -446,6 +447,8 @@ describe("deleting one's own account", () => {
     for (const { socket } of [vic, wes]) await socket.emitWithAck("room.join", { roomId: id });
     const standings: unknown[] = [];
     wes.socket.on("room.member", (standing) => standings.push(standing));
+    const wentOffline: User[] = [];
+    wes.socket.on("user.disconnected", (users) => wentOffline.push(...users));
     const kept = await vic.say(id, "kept");
     await una.say(id, "not kept");
     await vic.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "keep" });
@@ -476,6 +479,9 @@ describe("deleting one's own account", () => {
       [kept.seq, "kept"],
       [kept.seq + 1, ""],
     ]);
+    await until(() => [una, vic].every(({ user }) => wentOffline.some(({ id: gone }) => gone === user.id)));
+    const figures = await figuresOf(both(own)[0]);
+    expect(figures["hubbub_relay_malformed_total"]).toBe(0);
     for (const one of [una, vic, wes]) one.close();
     await own.close();
   });

@@ -477,7 +477,17 @@ describe("an announcement of another program", () => {
     [{ id: 1, username: "<img>" }],
     [{ id: 1, username: 5 }],
     [[{ id: 1, username: "mary" }, {}]],
+    [{ id: 1, username: "deleted user" }],
+    [{ id: 1, username: "mary user", deleted: true }],
   ])("is ignored if it is %j", (data) => {
     expect(readUsers(data)).toBeNull();
+  });
+
+  it("may name those whose account is deleted", () => {
+    const users = [
+      { id: "1", username: "mary" },
+      { id: "2", username: "deleted user", deleted: true },
+    ];
+    expect(readUsers(users)).toEqual(users);
   });
 });

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import { reasonOf, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
+import { DELETED_NAME } from "../names.ts";
 import {
   FILE_ID,
   LIMITS,
@@ -352,10 +353,20 @@ export function readUsers(data: unknown): User[] | null {
   const list: unknown[] = Array.isArray(data) ? data : [data];
   const users: User[] = [];
   for (const one of list) {
-    const { id: given, username, displayName, avatar } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const {
+      id: given,
+      username,
+      displayName,
+      avatar,
+      deleted,
+    } = (one ?? {}) as Partial<Record<string, unknown>>;
     const id = typeof given === "number" ? String(given) : given;
-    if (typeof username !== "string" || !USERNAME.test(username)) return null;
     if (typeof id !== "string" || !USER_ID.test(id)) return null;
+    if (deleted === true && username === DELETED_NAME) {
+      users.push({ id, username, deleted });
+      continue;
+    }
+    if (typeof username !== "string" || !USERNAME.test(username)) return null;
     const isShown = typeof displayName === "string" && displayName.length <= LIMITS.displayName;
     const isPictured = typeof avatar === "string" && FILE_ID.test(avatar);
     users.push({ id, username, ...(isShown && { displayName }), ...(isPictured && { avatar }) });

@@ -298,6 +298,10 @@ export class Users {
       if (isReservedUsername(name)) throw new ChatError("taken", "This name is reserved. Take another one.");
       await this.#looks.writeDown();
       const isOwn = name.toLowerCase() === username.toLowerCase();
+      // Usernames may share a look, which one of them holds: then the look alone does not tell whose name it is.
+      const plain = name.normalize("NFKC").toLowerCase();
+      const holder = isOwn ? undefined : (await this.byNames([plain])).get(plain);
+      if (holder !== undefined && holder !== id) throw tooAlike();
       if (!isOwn && !(await this.#looks.claim(id, name))) throw tooAlike();
       const giveBack = async () => {
         for (const one of [name, before]) if (one !== null) await this.#looks.release(id, one);

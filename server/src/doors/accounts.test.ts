@@ -87,6 +87,23 @@ describe("a display name", () => {
     ben.close();
   });
 
+  it("that is another's username is taken, also by somebody whose own username looks the same", async () => {
+    const modem = await person(left(), "modem");
+    const modern = await person(right(), "modern");
+    const show = async ({ browser }: Person, displayName: string) =>
+      (await browser.fetch("PATCH", "/api/me", { displayName })).status;
+    for (const name of ["modern", "MODERN", "ｍｏｄｅｒｎ"])
+      expect([name, await show(modem, name)]).toEqual([name, 409]);
+    expect(await show(modern, "Modem")).toBe(409);
+    for (const [one, name] of [
+      [modem, "Modem"],
+      [modern, "Modern"],
+    ] as const)
+      expect(await show(one, name)).toBe(200);
+    modem.close();
+    modern.close();
+  });
+
   it.each([
     ["another's username", "cleo"],
     ["another's username in other letters", "Сleо"],

@@ -49,7 +49,12 @@ export class Moderation {
       kind === "direct"
         ? { found: pair.slice(0, size), looked: pair.length }
         : await this.#members.page(roomId, after, size);
-    return { found: await this.#described(roomId, await this.#users.find(found)), looked };
+    const people = await this.#users.find(found);
+    const gone = kind === "direct" ? [] : people.filter(({ deleted }) => deleted);
+    // Whoever let them in, or deleted them, was cut short. Nobody who only looks has to hear that this fails.
+    for (const { id } of gone) await this.#members.drop(roomId, id).catch(() => undefined);
+    const present = people.filter((one) => !gone.includes(one));
+    return { found: await this.#described(roomId, present), looked };
   }
 
   /**
@@ -108,8 +113,8 @@ export class Moderation {
     );
     if (isAdded) {
       await this.#members.list(roomId, targetId, before === null);
-      await this.#members.giveOwner(roomId);
       await this.#rooms.keepOut(roomId, targetId);
+      await this.#members.giveOwner(roomId);
       this.#announce.showRoom([targetId], roomId);
     }
     if (before?.role === "owner" && after?.role !== "owner") await this.#members.keepOwner(roomId);

@@ -418,9 +418,9 @@ export class ChatRooms {
     await this.#members.join(roomId, userId, { entry });
     // Their account was enabled while a crash had taken this room from their list.
     await this.#members.barFrom(roomId, userId, false);
+    await this.keepOut(roomId, userId);
     // The last one who left, or whose account has ended, took the room's owner along.
     await this.#members.giveOwner(roomId);
-    await this.keepOut(roomId, userId);
     this.#announce.showRoom([userId], roomId);
   }
 
@@ -433,7 +433,7 @@ export class ChatRooms {
     await this.#members.barFrom(roomId, userId, true);
     const { disabled, deleted } = await this.#users.accountOf(userId);
     if (!disabled) await this.#members.barFrom(roomId, userId, false);
-    else if (deleted && keepsRecords(roomId)) await this.#members.leave(roomId, userId);
+    else if (deleted && keepsRecords(roomId)) await this.#members.drop(roomId, userId);
   }
 
   /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */

@@ -310,10 +310,19 @@ export class Members {
 
   /** Takes a user whose account is deleted out of all rooms that keep records. */
   async leaveAll(userId: UserId): Promise<void> {
-    await this.#inEach((await this.of(userId)).filter(keepsRecords), async (roomId) => {
-      const before = await this.leave(roomId, userId);
-      if (before?.role === "owner") await this.keepOwner(roomId);
-    });
+    const rooms = (await this.of(userId)).filter(keepsRecords);
+    await this.#inEach(rooms, (roomId) => this.drop(roomId, userId));
+  }
+
+  /**
+   * Takes somebody whose account is deleted out of a room. Unlike `leave`, the room stays in their list until they are
+   * out: nobody but a repeat, which looks there, goes on with what is cut short.
+   */
+  async drop(roomId: RoomId, userId: UserId): Promise<void> {
+    if ((await this.record(roomId, userId))?.role === "owner") await this.keepOwner(roomId, userId);
+    const { before } = await this.change(roomId, userId, null, () => ({ record: null }));
+    if (before?.role === "owner") await this.keepOwner(roomId);
+    await this.mendList(userId, roomId);
   }
 
   /** A room that cannot be read does not keep the others from it: what it throws is thrown in the end. */

@@ -472,7 +472,7 @@ export type RoomPatch = {
 };
 export type NewInvite = { expires?: number | undefined; uses?: number | undefined };
 export type NewReport = { roomId: RoomId; seq: number; reason?: string | undefined };
-/** The changes of a member: `mutedUntil` 0 ends a mute. Adds a user who is not a member. */
+/** The changes of a member: `mutedUntil` 0 ends a mute. Adds a user who is not a member, unless it is a mute alone. */
 export type MemberPatch = { role?: RoomRole | undefined; mutedUntil?: number | undefined };
 export type NewPrivateRoom = { userId: UserId };
 

@@ -88,8 +88,8 @@ export class Moderation {
     if (standing !== null && role === undefined && mutedUntil === undefined)
       return memberOf(target, standing);
     if (isAdded) {
-      // Whoever mutes somebody who has just left does not want them back.
-      if (role === undefined && (mutedUntil ?? 0) > 0) throw noMember();
+      // Whoever mutes somebody who has just left, or ends a mute, does not want them back.
+      if (role === undefined && mutedUntil !== undefined) throw noMember();
       demand(situation, "add");
       if (target.deleted) throw unknownUser();
       await this.#rooms.demandPlace(targetId);

@@ -171,7 +171,7 @@ export function roomRoutes(parts: Parts): Router {
       answer: ({ found }) => response.json(found),
     });
   });
-  // {role?,mutedUntil?} -> the member, added or changed; `mutedUntil` is in ms, 0 ends it, and a mute alone adds nobody
+  // {role?,mutedUntil?} -> the member, added or changed; `mutedUntil` is in ms, 0 ends a mute, and alone it adds nobody
   router.put("/rooms/:id/members/:userId", async (request, response) => {
     const user = demandUser(response);
     const patch = memberPatch.parse(request.body);

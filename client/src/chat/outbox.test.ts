@@ -570,6 +570,29 @@ describe("tabs and lives", () => {
     expect(follower.states()).toEqual([]);
   });
 
+  test("a tab that was asleep sends nothing that another has sent, and taken back, since", async () => {
+    const store = createStore();
+    const asked: string[] = [];
+    const send = async ({ change, roomId }: Outgoing): Promise<Message> => {
+      if (change?.do === "react") asked.push(change.on ? "on" : "off");
+      return { roomId, seq: 3, date: 1, hash: "h", from: "1", message: "", rev: asked.length };
+    };
+    const server = { ...createServer(), send };
+    const [used, asleep] = [setUp([], store, server).outbox, setUp([], store, server).outbox];
+    const react = (on: boolean) => used.change("0", { do: "react", seq: 3, hash: "h", emoji: "👍", on });
+    react(true);
+    await vi.advanceTimersByTimeAsync(1);
+    await asleep.load();
+    used.lead(true);
+    await vi.advanceTimersByTimeAsync(50);
+    react(false);
+    await vi.advanceTimersByTimeAsync(50);
+    used.lead(false);
+    asleep.lead(true);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(asked).toEqual(["on", "off"]);
+  });
+
   test("two tabs that both lead store every message once", async () => {
     const store = createStore();
     const server = createServer();

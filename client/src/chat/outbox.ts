@@ -572,8 +572,9 @@ export function createOutbox(needs: Needs) {
     lead(leads: boolean): void {
       leading = leads;
       endUploads(isUploadedHere);
-      work();
-      if (leads) void load();
+      // What others have sent, and perhaps undone, meanwhile must not be sent again.
+      if (leads) void load().then(work);
+      else work();
     },
 
     /** Removes everything, also from the store. */

@@ -1,7 +1,7 @@
 import type { Changes, Message, Room, SyncedRoom } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { firstDoubt, needsSync, unreadOf, type RoomState } from "./room.ts";
+import { firstDoubt, mentionsOf, needsSync, unreadOf, type RoomState } from "./room.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
 /** A room of the server: its messages, and the message of each change, from rev 1 on. */
@@ -227,6 +227,27 @@ describe("changes", () => {
     }
   });
 
+  test("of a lost history with the rev of a stored one, of the same message, give way to it", () => {
+    const lost: Message = { ...at(story, 3, 0), message: "", deleted: 7, rev: 2 };
+    const kept: Message = { ...at(story, 3, 0), message: "edited", edited: 8, editRev: 2, rev: 2 };
+    const told = (message: Message): Changes => ({
+      after: 1,
+      rev: 2,
+      revHash: message.message,
+      messages: [message],
+    });
+    const state = after(
+      [
+        { type: "changes", roomId, changes: told(lost) },
+        { type: "stale", roomId },
+        { type: "synced", room: { roomId, messages: [], more: false, changes: told(kept) } },
+      ],
+      opened,
+    );
+    expect(general(state).log?.messages[2]).toEqual(kept);
+    expect(firstDoubt(general(state))).toBe(null);
+  });
+
   test("that were heard during a `sync` are not doubted", () => {
     const answer: ChatEvent = {
       type: "synced",
@@ -333,6 +354,48 @@ describe("changes", () => {
     };
     expect(unreadOf(general(apply(told, list)))).toBe(1);
     expect(unreadOf(general(apply(told, { type: "read", roomId, read: 5 })))).toBe(0);
+  });
+
+  test("that take a mention away, or bring one, count also for messages from before the list of rooms", () => {
+    const me = { id: "1", username: "ann" };
+    const mention: Message = { ...at(story, 4, 0), mentions: ["1"] };
+    const other = at(story, 5, 0);
+    const told = (rev: number, message: Message): ChatEvent => ({
+      type: "changes",
+      roomId,
+      changes: { after: rev - 1, rev, revHash: `r${rev}`, messages: [{ ...message, rev }] },
+    });
+    const list = listed(story, 0);
+    const known = list.type === "rooms" ? list.rooms : [];
+    const rooms = known.map((room) => ({ ...room, read: 2, mentions: 1 }));
+    const state = after([
+      { type: "signed in", user: me, drafts: new Map() },
+      { type: "rooms", rooms },
+      {
+        type: "newest page",
+        roomId,
+        page: { messages: [...rows(story, 1, 3, 0), mention, other], more: false, rev: 0, revHash: "" },
+      },
+      PROVED,
+    ]);
+    const gone = told(1, { ...mention, message: "", mentions: [], deleted: 7 });
+    const edited = told(2, { ...other, message: "@ann", mentions: ["1"] });
+    const counts = [[], [gone], [gone, gone], [gone, edited], [gone, edited, gone, edited]].map((events) =>
+      mentionsOf(general(after(events, state))),
+    );
+    expect(counts).toEqual([1, 0, 0, 1, 1]);
+    // What the list has counted already, `sync` tells again.
+    const synced_ = {
+      after: 0,
+      rev: 1,
+      revHash: "r1",
+      messages: [{ ...mention, mentions: [], deleted: 7, rev: 1 }],
+    };
+    const caught = apply(state, {
+      type: "synced",
+      room: { roomId, messages: [], more: false, changes: synced_ },
+    });
+    expect(mentionsOf(general(caught))).toBe(1);
   });
 
   test("of messages of another log replace nothing", () => {

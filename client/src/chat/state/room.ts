@@ -129,18 +129,35 @@ export function isMentioned(
   return mentionsRoom === true ? seq > calledSince : mentions?.includes(me) === true;
 }
 
-/** Updates the mentions after new or changed messages. */
-export function noteMentions(room: RoomState, me: UserId, messages: readonly Message[]): RoomState {
+/**
+ * Updates the mentions after new or changed messages. `before`: the room before they changed, if that was after its
+ * mentions were listed.
+ */
+export function noteMentions(
+  room: RoomState,
+  me: UserId,
+  messages: readonly Message[],
+  before?: RoomState,
+): RoomState {
   const { upTo, heard } = room.mentions;
+  const callsIn = (one: RoomState | undefined, seq: number) => {
+    const row = one?.log?.messages.find((message) => message.seq === seq);
+    return row === undefined ? null : isMentioned(room, row, me);
+  };
   const now = new Set(heard);
+  let { listed } = room.mentions;
   for (const message of messages) {
     const { seq } = message;
-    if (seq <= upTo || seq <= room.read) continue;
-    if (isMentioned(room, message, me)) now.add(seq);
+    if (seq <= room.read) continue;
+    if (seq <= upTo) {
+      const [was, is] = [callsIn(before, seq), callsIn(room, seq)];
+      if (was !== null && is !== null) listed += Number(is) - Number(was);
+    } else if (isMentioned(room, message, me)) now.add(seq);
     else now.delete(seq);
   }
   const same = now.size === heard.length && heard.every((seq) => now.has(seq));
-  return same ? room : { ...room, mentions: { ...room.mentions, heard: [...now] } };
+  if (same && listed === room.mentions.listed) return room;
+  return { ...room, mentions: { ...room.mentions, listed: Math.max(0, listed), heard: [...now] } };
 }
 
 /** Whether the loaded log is known to be incomplete or wrong: `sync` it. */
@@ -411,8 +428,7 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
  */
 export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }: Page): RoomState {
   if (room.log !== null) return { ...messages.reduce(tell, room), load: "idle" };
-  const heardRev = Math.max(room.heardRev, rev);
-  return startLog({ ...room, rev, revHash, heardRev, stale: true }, messages);
+  return startLog({ ...room, rev, revHash, stale: true }, messages);
 }
 
 /** Restarts a log that is far behind with its newest page, as above. */
@@ -503,7 +519,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     };
     const heardBefore = changes?.reset ? [] : [...(room.log?.messages ?? []), ...room.held];
     const started = startLog(begun, allNewest(messages, heardBefore));
-    const seq = Math.max(started.seq, started.held.at(-1)?.seq ?? 0);
+    const seq = Math.max(started.seq, started.log?.head ?? 0, started.held.at(-1)?.seq ?? 0);
     const next = {
       ...started,
       seq,
@@ -527,8 +543,26 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
 
 function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["changes"]>): RoomState {
   const { rev, revHash } = changes;
-  if (!changes.reset) return doubtUnlisted(takeChanges(room, changes), changes, room.rev);
+  if (!changes.reset)
+    return doubtUnlisted(takeChanges(doubtContradicted(room, changes.messages), changes), changes, room.rev);
   return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
+}
+
+/** Doubts messages whose change the server lists otherwise: a lost change may have had the same `rev`. */
+function doubtContradicted(room: RoomState, listed: readonly Message[]): RoomState {
+  const stored = new Map(listed.map((row) => [row.seq, row]));
+  const isContradicted = (message: Message) => {
+    const row = stored.get(message.seq);
+    return row?.rev === message.rev && row !== undefined && JSON.stringify(row) !== JSON.stringify(message);
+  };
+  const doubted = (messages: readonly Message[]) =>
+    messages.map((message) => (isContradicted(message) ? doubt(message) : message));
+  return {
+    ...room,
+    log: room.log === null ? null : { ...room.log, messages: doubted(room.log.messages) },
+    held: doubted(room.held),
+    changed: room.changed.filter((one) => !isContradicted(one)),
+  };
 }
 
 /** Doubts changes that were heard beyond a gap and that the server does not list: they belong to a lost log. */

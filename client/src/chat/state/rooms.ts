@@ -116,7 +116,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.before));
     case "changes":
       return mapRoom(state, event.roomId, (room) =>
-        noted(state, takeChanges(room, event.changes), event.changes.messages),
+        noted(state, takeChanges(room, event.changes), event.changes.messages, room),
       );
     case "message":
     case "told":
@@ -210,8 +210,13 @@ function without<S extends RoomsState>(state: S, roomId: RoomId): S {
   return { ...state, rooms };
 }
 
-function noted(state: SessionState, room: RoomState, messages: readonly Message[]): RoomState {
-  return state.session.is === "signed in" ? noteMentions(room, state.session.user.id, messages) : room;
+function noted(
+  { session }: SessionState,
+  room: RoomState,
+  messages: readonly Message[],
+  before?: RoomState,
+): RoomState {
+  return session.is === "signed in" ? noteMentions(room, session.user.id, messages, before) : room;
 }
 
 function met(state: RoomsState, room: Room): RoomState {

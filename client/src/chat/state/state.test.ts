@@ -425,6 +425,42 @@ describe("messages", () => {
     expect(needsSync(general(state))).toBe(false);
   });
 
+  test("after a reset, messages that were heard meanwhile are of the log, and unread", () => {
+    const later = [9, 10].map((seq) => stored(seq, { hash: `n${seq}`, date: 2_000 + seq }));
+    const state = after(
+      [
+        { type: "stale", roomId: "0" },
+        // The present log has eight messages; two more are said while the answer to `sync` is on its way.
+        ...later.map(live),
+        { type: "synced", room: { roomId: "0", messages: between(1, 8), more: false, reset: "rewound" } },
+        { type: "read", roomId: "0", read: 8 },
+      ],
+      opened(10),
+    );
+    expect(general(state)).toMatchObject({ seq: 10, log: { head: 10 }, held: [] });
+    expect(unreadOf(general(state))).toBe(2);
+  });
+
+  test("a page of a lost history, whose rev was greater, leaves nothing to ask for once the log is in step", () => {
+    const messages = between(1, 4);
+    const revision = { after: 1, rev: 1, revHash: "new", messages: [] };
+    const inStep = { roomId: "0", more: false, changes: revision };
+    const state = after([
+      { type: "rooms", rooms: [listed(6)] },
+      {
+        type: "newest page",
+        roomId: "0",
+        page: { messages: between(1, 6), more: false, rev: 3, revHash: "lost" },
+      },
+      {
+        type: "synced",
+        room: { ...inStep, messages, reset: "ahead", changes: { ...revision, reset: true } },
+      },
+      { type: "synced", room: { ...inStep, messages: [] } },
+    ]);
+    expect(needsSync(general(state))).toBe(false);
+  });
+
   test("an older page goes before the log, and is ignored if it does not join it", () => {
     const state = opened(30, 21);
     const older: ChatEvent = {

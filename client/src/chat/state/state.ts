@@ -126,8 +126,10 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     }
     case "newest page":
     case "older page":
-    case "restarted":
       return settle(state, applyRooms(state, event), event.roomId);
+    case "restarted":
+      // What changed in between is told of the new page alone.
+      return settle(state, applyRooms(doubtAround(state, event.roomId), event), event.roomId);
     case "told":
       return settle(state, settleTold(applyRooms(state, event), event.message), event.message.roomId);
     case "message":

@@ -42,7 +42,8 @@ export class ChatError extends Error {
   }
 }
 
-const ANSWER_WITHIN_MS = 15_000;
+/** How long nothing may come of an answer: a slow line takes longer for the whole of a long one. */
+const SILENT_AT_MOST_MS = 15_000;
 /** The same for a picture, which a slow line takes a while to carry. */
 const SENT_WITHIN_MS = 90_000;
 
@@ -129,27 +130,59 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
     body?: object,
     signal?: AbortSignal,
   ): Promise<T> {
-    const late = AbortSignal.timeout(body instanceof Blob ? SENT_WITHIN_MS : ANSWER_WITHIN_MS);
+    const patience = startPatience(body instanceof Blob ? SENT_WITHIN_MS : SILENT_AT_MOST_MS);
     let response: Response;
     let answer: unknown;
     try {
       response = await fetch(`/api${path}`, {
         method,
-        signal: AbortSignal.any([late, signal, over].filter((one) => one !== undefined)),
+        signal: AbortSignal.any([patience.signal, signal, over].filter((one) => one !== undefined)),
         headers: {
           ...(userId !== undefined && { "X-User-Id": userId }),
           ...(method !== "GET" && !(body instanceof Blob) && { "Content-Type": "application/json" }),
         },
         ...(method !== "GET" && { body: body instanceof Blob ? body : JSON.stringify(body ?? {}) }),
       });
-      const text = await response.text();
+      const text = await textOf(response, () => patience.renew());
       answer = text === "" ? null : JSON.parse(text);
     } catch {
       throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
+    } finally {
+      patience.end();
     }
     if (response.ok) return answer as T;
     throw toChatError(answer);
   }
+}
+
+/** Aborts what has been silent for so long. */
+function startPatience(ms: number) {
+  const over = new AbortController();
+  const abort = () => over.abort();
+  let timer = setTimeout(abort, ms);
+  const end = () => clearTimeout(timer);
+  return {
+    signal: over.signal,
+    end,
+    renew() {
+      end();
+      timer = setTimeout(abort, SILENT_AT_MOST_MS);
+    },
+  };
+}
+
+/** The body of an answer; `came` is called for each part of it. */
+async function textOf(response: Response, came: () => void): Promise<string> {
+  const reader = response.body?.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  while (reader !== undefined) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    came();
+    text += decoder.decode(value, { stream: true });
+  }
+  return text + decoder.decode();
 }
 
 export function roomPath(roomId: RoomId): string {

@@ -766,6 +766,89 @@ describe("a message that was changed", () => {
   });
 });
 
+describe("a client that was away while more was said than it catches up with", () => {
+  /** A tab in a room where so much was said, behind a line that is taken and given back. */
+  async function awayTab(said: number) {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const other = await somebody();
+    const { id: cave } = await other.makes({ name: `Cave of ${name()}` });
+    for (let count = 1; count <= said; count += 1) await other.say(cave, `said ${count}`);
+    await tab.chat.joinRoom(cave);
+    tab.chat.openRoom(cave);
+    await tab.shows(`said ${said}`, cave);
+    return {
+      ...tab,
+      cave,
+      other,
+      async leaves() {
+        line.take();
+        await until(() => tab.chat.snapshot().connection !== "online", PATIENCE_MS, "the connection's end");
+      },
+      async miss(count: number) {
+        for (let index = 1; index <= count; index += 1) await other.say(cave, `missed ${index}`);
+      },
+      async returns(last: string) {
+        line.giveBack();
+        tab.back();
+        await tab.shows(last, cave);
+      },
+      async close() {
+        tab.chat.close();
+        other.close();
+        await line.close();
+      },
+    };
+  }
+
+  test.each([50, 1_100])("has all answers of an open thread: after %d messages", async (missed) => {
+    const tab = await awayTab(1);
+    const { cave, chat, other } = tab;
+    const answer = async (text: string) => {
+      const send = { roomId: cave, message: text, nonce: `n-${text}`, replyTo: 1 };
+      unwrap(await other.socket.timeout(PATIENCE_MS).emitWithAck("message", send));
+    };
+    const answers = () => {
+      const { thread } = chat.snapshot();
+      return thread?.is === "shown" ? thread.answers.map(({ message }) => message) : [];
+    };
+    await answer("first");
+    await tab.shows("first", cave);
+    chat.openThread(cave, 1);
+    await until(() => answers().includes("first"), PATIENCE_MS, "the thread");
+    await tab.leaves();
+    await answer("second");
+    await tab.miss(missed);
+    await answer("third");
+    await tab.returns("third");
+    await until(() => answers().length === 3, PATIENCE_MS, "all answers");
+    expect(answers()).toEqual(["first", "second", "third"]);
+    await tab.close();
+  });
+
+  test.each([50, 1_100])(
+    "does not show what was deleted where its user had gone: after %d messages",
+    async (missed) => {
+      const tab = await awayTab(150);
+      const { cave, chat, other } = tab;
+      const shown = () => {
+        const { visit } = chat.snapshot();
+        return visit?.is === "apart" ? visit.log.messages.find(({ seq }) => seq === 10)?.message : undefined;
+      };
+      chat.openRoom(cave, 10);
+      await until(() => shown() === "said 10", PATIENCE_MS, "the old message");
+      await tab.leaves();
+      const target = { roomId: cave, seq: 10 };
+      unwrap(await other.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", target));
+      await tab.miss(missed);
+      await tab.returns(`missed ${missed}`);
+      await until(() => shown() !== "said 10", PATIENCE_MS, "the text to go");
+      await tab.close();
+    },
+  );
+});
+
 describe("an answer that comes after the news of a lost log", () => {
   /** A tab whose requests are answered as soon as `release` is called; `hold` begins with the next one that fits. */
   function slowTab() {
@@ -889,6 +972,129 @@ test("a message is sent again if the log of its answer was lost before anybody h
   expect(tab.texts(cave)).toEqual(["before", "lost at first", "after"]);
   tab.chat.close();
   other.close();
+});
+
+test("a client on a line of 64 kbit/s shows what was said last while it was away, and says how much that was", async () => {
+  let bytesInMs = Infinity;
+  let isDown = false;
+  const { port } = new URL(both(house)[0].address);
+  const wire = await startWire(`redis://127.0.0.1:${port}`, async (chunk, from) => {
+    if (from === "redis") await new Promise((resolve) => setTimeout(resolve, chunk.length / bytesInMs));
+    return isDown ? null : chunk;
+  });
+  const tab = openTab(undefined, wire.url.replace("redis:", "http:"));
+  const { cave, other } = await caveOf(tab);
+  await other.say(cave, "before");
+  await tab.shows("before", cave);
+  const told = new Set<number | null>();
+  const stop = tab.chat.onChange((_, { returned }) => told.add(returned));
+  isDown = true;
+  wire.cut();
+  await until(() => tab.chat.snapshot().connection === "offline", PATIENCE_MS, "the connection's end");
+  for (let count = 1; count <= 45; count += 1) await other.say(cave, `${count} ${"long ".repeat(650)}`);
+  await other.say(cave, "the last");
+  isDown = false;
+  bytesInMs = 8;
+  tab.back();
+  await until(() => tab.texts(cave)?.includes("the last"), 90_000, "the last message");
+  expect(told).toEqual(new Set([null, 46]));
+  stop();
+  tab.chat.close();
+  other.close();
+  await wire.close();
+});
+
+test("a deletion that Redis has lost is shown no more, also if older messages are loaded at that moment", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  const other = await somebody();
+  const { id: cave } = await other.makes({ name: `Cave of ${name()}` });
+  for (let count = 1; count <= 70; count += 1) await other.say(cave, `said ${count}`);
+  await tab.chat.joinRoom(cave);
+  tab.chat.openRoom(cave);
+  await tab.shows("said 70", cave);
+  const room = () => tab.chat.snapshot().rooms?.get(cave);
+  const message = () => room()?.log?.messages.find(({ seq }) => seq === 69);
+  await until(() => room()?.stale === false && room()?.log?.older, PATIENCE_MS, "the newest page");
+  const { keys, redis } = house;
+  const parts = [keys.room(cave), keys.meta(cave), keys.changed(cave), keys.revs(cave), keys.deleted(cave)];
+  const kept = await Promise.all(parts.map((key) => redis.dumpBuffer(key)));
+  const target = { roomId: cave, seq: 69 };
+  unwrap(await other.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", target));
+  await until(() => message()?.deleted !== undefined, PATIENCE_MS, "the deletion");
+  for (const [index, key] of parts.entries()) {
+    await redis.del(key);
+    const dump = kept[index];
+    if (dump) await redis.restore(key, 0, dump);
+  }
+  const doubts = room()?.doubts ?? 0;
+  const stop = tab.chat.onChange((_, { rooms }) => {
+    const now = rooms?.get(cave);
+    if (now?.doubts === doubts + 1 && now.stale && now.load !== "loading")
+      queueMicrotask(() => void tab.chat.loadOlder(cave));
+  });
+  await other.say(cave, "after");
+  await tab.shows("after", cave);
+  await until(() => message()?.message === "said 69", PATIENCE_MS, "the message");
+  stop();
+  tab.chat.close();
+  other.close();
+});
+
+test("a log is not taken for proved by an answer to `sync` that did not come to it", async () => {
+  const line = await startLine();
+  let release = () => {};
+  const isHeard = new Promise<void>((resolve) => (release = resolve));
+  let holds = false;
+  const tab = openTab(undefined, line.address, (world) => ({
+    connect: asking(world, async (ask, event, body) => {
+      const answer = await ask();
+      const { rooms } = body as { rooms?: unknown[] };
+      if (holds && event === "sync" && (rooms?.length ?? 0) > 1) await isHeard;
+      return answer;
+    }),
+  }));
+  await tab.signUp();
+  const other = await somebody();
+  const caves: RoomId[] = [];
+  for (let count = 0; count < 6; count += 1) {
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+    caves.push(cave);
+  }
+  tab.chat.openBeside(caves);
+  const last = caves.at(-1) ?? "";
+  const said: Message[] = [];
+  for (let seq = 1; seq <= 10; seq += 1) said.push(await other.say(last, `said ${seq}`));
+  for (const cave of caves.slice(0, -1)) {
+    await other.say(cave, "hello");
+    await tab.shows("hello", cave);
+  }
+  await tab.shows("said 10", last);
+  line.take();
+  await until(() => tab.chat.snapshot().connection !== "online", PATIENCE_MS, "the connection's end");
+  // Redis loses the last two messages of one room, others get their numbers; and much is said in the rooms before it.
+  const { seq, date, hash } = said.at(7)!;
+  await house.redis.zremrangebyscore(house.keys.room(last), `(${date}`, "+inf");
+  await house.redis.hset(house.keys.meta(last), { seq, date, hash });
+  for (const text of ["anew 9", "anew 10"]) await other.say(last, text);
+  for (const cave of caves.slice(0, -1))
+    for (let count = 0; count < 14; count += 1) await other.say(cave, "ä".repeat(4_000));
+  holds = true;
+  const stop = tab.chat.onChange((_, { rooms }) => {
+    if (rooms?.get(last)?.held.some(({ message }) => message === "anew 11")) queueMicrotask(release);
+  });
+  line.giveBack();
+  tab.back();
+  await tab.online();
+  await other.say(last, "anew 11");
+  await tab.shows("anew 10", last);
+  const begun = said.slice(0, 8).map(({ message }) => message);
+  expect(tab.texts(last)).toEqual([...begun, "anew 9", "anew 10", "anew 11"]);
+  stop();
+  tab.chat.close();
+  other.close();
+  await line.close();
 });
 
 describe("a page from a Redis that is no longer the primary", () => {

@@ -3,6 +3,8 @@ import { ChatError, toChatError } from "./api.ts";
 import type { World } from "./world.ts";
 
 const ANSWER_WITHIN_MS = 5_000;
+/** The same for an answer that may be long: 256 KB on a slow line. Whatever comes after it waits for it. */
+const LONG_ANSWER_WITHIN_MS = 15_000;
 const CONNECTED_WITHIN_MS = 8_000;
 /** An older attempt may have begun before there was a network, and is abandoned when there is one. */
 const HANGS_AFTER_MS = 500;
@@ -63,6 +65,8 @@ export function createSocket(
   let began = 0;
   let attempts = 0;
   let unanswered = 0;
+  /** How many answers are awaited that may be long. */
+  let longAwaited = 0;
   /** The server wants no attempt before this time of the clock's `now`. */
   let notBefore = 0;
   let cancelRetry = () => {};
@@ -158,18 +162,23 @@ export function createSocket(
     async request<E extends keyof ClientEvents>(event: E, body: Body<E>): Promise<Value<E>> {
       if (!socket.connected) throw new ChatError("unreachable", "You are offline.");
       let reply: Reply<Value<E>>;
+      const isLong = event === "room.join" || ("rooms" in body && body.rooms.length > 0);
+      if (isLong) longAwaited += 1;
       try {
         // The generic event defeats the library's type inference; the types above say the same.
-        const emitter = socket.timeout(ANSWER_WITHIN_MS) as unknown as {
+        const emitter = socket.timeout(isLong ? LONG_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS) as unknown as {
           emitWithAck(event: E, body: Body<E>): Promise<Reply<Value<E>>>;
         };
         reply = await emitter.emitWithAck(event, body);
       } catch {
-        if (socket.connected && ++unanswered >= DEAD_AFTER) {
+        // Behind a long answer, which may still be coming, others are late.
+        if (socket.connected && longAwaited <= Number(isLong) && ++unanswered >= DEAD_AFTER) {
           unanswered = 0;
           socket.io.engine.close();
         }
         throw new ChatError("unreachable", "The server does not answer.");
+      } finally {
+        if (isLong) longAwaited -= 1;
       }
       unanswered = 0;
       if (reply.ok) return reply.value;

@@ -33,6 +33,8 @@ const MOVING_ATTEMPTS = 2;
 const READ_AGAIN_MS = 2_000;
 /** With a larger gap, a room restarts from its newest page instead of catching up. */
 const CATCH_UP_MOST = 1_000;
+/** The same on a line on which an answer did not come in time, and the size of that page. */
+const CATCH_UP_MOST_SLOWLY = 10;
 
 type Needs = {
   chat: Chat;
@@ -50,7 +52,10 @@ export type Sync = ReturnType<typeof createSync>;
 
 /** Merges stored and heard messages into one gap-free state: at the start, after each connect, at a gap. */
 export function createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads }: Needs) {
+  /** How many messages were unread when the connection was lost; kept until what was missed is here. */
   let unreadBefore: number | null = null;
+  /** Whether the last answer with messages did not come in time. */
+  let isSlow = false;
   /** How often a room of the list came, went or changed. */
   let changedRooms = 0;
   let rounds = 0;
@@ -61,7 +66,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   // --- The connection ---
 
   function disconnected() {
-    if (chat.state.connection === "online") unreadBefore = totalUnread();
+    if (chat.state.connection === "online") unreadBefore ??= totalUnread();
     chat.dispatch({ type: "interrupted" });
     cancelTrouble();
     cancelTrouble = scope.after(TROUBLE_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
@@ -90,13 +95,13 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       follow(rooms);
       people.learn(rooms.flatMap(whoNames));
       const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
-      unreadBefore = null;
       cancelTrouble();
       chat.dispatch({ type: "online", missed });
       if (missed !== null) scope.after(RETURN_SHOWN_FOR_MS, () => chat.dispatch({ type: "return noted" }));
       outbox.wake();
       reads.sendAll();
       await ask(loaded());
+      if (current()) unreadBefore = null;
       for (const roomId of shownRooms(chat.state)) await load(roomId);
       // What an earlier page sent may have been lost since.
       await outbox.load();
@@ -269,20 +274,29 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   async function ask(rooms: readonly RoomState[]): Promise<void> {
     let left = rooms.filter((room) => room.log !== null);
-    const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > CATCH_UP_MOST);
+    const [most, size] = isSlow
+      ? [CATCH_UP_MOST_SLOWLY, CATCH_UP_MOST_SLOWLY]
+      : [CATCH_UP_MOST, LIMITS.pageDefault];
+    const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > most);
     for (const { id } of far)
-      chat.dispatch({
-        type: "restarted",
-        roomId: id,
-        page: await api.messages(id, { size: LIMITS.pageDefault }),
-      });
+      chat.dispatch({ type: "restarted", roomId: id, page: await api.messages(id, { size }) });
     left = left.map((room) => chat.state.rooms?.get(room.id) ?? room);
     while (left.length > 0) {
       const chunk = left.slice(0, LIMITS.syncRooms);
-      const answer = await socket.request("sync", { rooms: chunk.map(cursorOf) });
+      const answer = await socket.request("sync", { rooms: chunk.map(cursorOf) }).catch((error: unknown) => {
+        // Otherwise the connection was lost.
+        isSlow ||= error instanceof ChatError && error.code === "unreachable" && socket.connected;
+        throw error;
+      });
+      isSlow = false;
       const unfinished: RoomState[] = [];
       for (const [index, synced] of answer.rooms.entries()) {
         if (isDoubtedSince(chunk[index])) continue;
+        // The server has not looked at this room yet: that proves nothing.
+        if (synced.more && synced.messages.length === 0) {
+          unfinished.push(...[chat.state.rooms?.get(synced.roomId)].filter((room) => room !== undefined));
+          continue;
+        }
         chat.dispatch({ type: "synced", room: synced });
         reads.came(synced.roomId);
         for (const message of synced.messages) if (isOwn(message)) outbox.heard(message);
@@ -391,15 +405,19 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
    * with it. Throws `unavailable` for a page of another history.
    */
   async function read(roomId: RoomId, query: Parameters<Api["messages"]>[1]): Promise<Page> {
+    const doubted = chat.state.rooms?.get(roomId);
+    // The page's place among the changes says nothing about what the room has.
+    if (doubted?.stale) await ask([doubted]);
     const asked = chat.state.rooms?.get(roomId);
     const page = await api.messages(roomId, query);
     forgetDeleted(page.messages);
-    if (isDoubtedSince(asked)) throw lostPage();
     const room = chat.state.rooms?.get(roomId);
     const { rev, revHash } = page;
+    if (isDoubtedSince(asked)) throw lostPage();
     if (rev === undefined || revHash === undefined || room === undefined || room.log === null) return page;
+    if (room.stale) throw lostPage();
     const late = page.messages.filter((message) => (message.rev ?? 0) > rev);
-    if (late.length === 0 && !room.stale && rev === room.rev && revHash === room.revHash) return page;
+    if (late.length === 0 && rev === room.rev && revHash === room.revHash) return page;
     const answer = await socket.request("sync", { rooms: [{ ...cursorOf(room), rev, revHash }] });
     const [synced] = answer.rooms;
     const since = new Map(synced?.changes?.messages.map((message) => [message.seq, message.rev ?? 0]));

@@ -108,6 +108,53 @@ test("the focus is not lost when its element disappears", async () => {
   expect(await focused(page)).toBe("BODY");
 });
 
+test("what Tab goes to is not hidden below what stays in sight, on a small screen", async () => {
+  const { page } = await stage.enter("keys-on-a-small-screen");
+  const talker = await person(both(stage.house)[0]);
+  const links = (index: number) =>
+    ["x", "y", "z"].map((name) => `[${name}${index}](https://example.org/${name}${index})`).join(" and ");
+  for (let index = 0; index < 30; index += 1) await talker.say("0", `see ${links(index)} too`);
+  for (let index = 0; index < 12; index += 1)
+    await page.evaluate(async (name) => {
+      const headers = { "content-type": "application/json" };
+      await fetch("/api/rooms", { method: "POST", headers, body: JSON.stringify({ name }) });
+    }, `Small ${index}`);
+  await page.setViewportSize({ width: 320, height: 256 });
+  await page.mouse.move(2, 2);
+  /** The name of what has the focus, if none of its points can be seen. */
+  const hidden = () =>
+    page.evaluate(() => {
+      const element = document.activeElement as HTMLElement;
+      const { left, top, width, height } = element.getBoundingClientRect();
+      const parts = [0.1, 0.3, 0.5, 0.7, 0.9];
+      const isSeen = parts.some((across) =>
+        parts.some((down) => {
+          const hit = document.elementFromPoint(left + across * width, top + down * height);
+          return hit !== null && (element.contains(hit) || hit.contains(element));
+        }),
+      );
+      return isSeen ? [] : [element.ariaLabel ?? element.textContent];
+    });
+  const found: unknown[] = [];
+  await page.evaluate(() => (location.hash = "#/"));
+  await page.getByRole("navigation", { name: "Rooms" }).waitFor();
+  for (let press = 0; press < 30; press += 1) {
+    await page.keyboard.press("Tab");
+    found.push(...(await hidden()));
+  }
+  await room(page, "General").click();
+  const log = page.getByRole("log");
+  await log.evaluate((element) => (element.scrollTop = element.scrollHeight / 3));
+  await page.getByRole("button", { name: /Jump to latest/ }).waitFor();
+  await log.focus();
+  for (let press = 0; press < 30; press += 1) {
+    await page.keyboard.press("Tab");
+    found.push(...(await hidden()));
+  }
+  talker.close();
+  expect(found).toEqual([]);
+});
+
 test("Tab goes on from the last action of a message, which has gone by then, and back again", async () => {
   const { page } = await stage.enter("cleo");
   await stage.talker.say("0", "two pages");

@@ -361,6 +361,33 @@ test("a dialog of a room that its user is removed from closes, and keeps no key 
   owner.close();
 });
 
+test("whoever loses a room while they write in it can copy the text, or delete it", async () => {
+  const boss = await stage.enter("takes-it-away");
+  const { page } = await stage.enter("was-writing");
+  await createRoom(boss.page, "Den");
+  const den = /room\/(\d+)/.exec(boss.page.url())?.[1] ?? "";
+  await page.evaluate((id) => (location.hash = `#/room/${id}`), den);
+  await page.getByRole("button", { name: "Join this room" }).click();
+  await messageTo(page, "Den").fill("took me half an hour");
+  const me = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
+  const removed = await boss.page.evaluate(
+    async (path) =>
+      (await fetch(path, { method: "DELETE", headers: { "content-type": "application/json" } })).status,
+    `/api/rooms/${den}/members/${me}`,
+  );
+  expect(removed).toBe(204);
+  await page.getByRole("heading", { name: "You are not in this room" }).waitFor();
+  const draft = page.getByRole("region", { name: "What you were writing" });
+  await draft.getByText("took me half an hour").waitFor();
+  await page.reload();
+  await draft.getByRole("button", { name: "Copy" }).waitFor();
+  await draft.getByRole("button", { name: "Delete" }).click();
+  await draft.waitFor({ state: "hidden" });
+  expect(await page.evaluate(() => Object.keys(localStorage).filter((key) => key.includes("draft")))).toEqual(
+    [],
+  );
+});
+
 test("whoever loses the room that they have just opened hears of it, and goes on from where it says so", async () => {
   const owner = await person(both(stage.house)[1], "owner-of-one");
   const { page } = await stage.enter("gone-at-once");

@@ -14,6 +14,12 @@ export function hasDraft({ drafts }: DraftsState, roomId: RoomId): boolean {
   return false;
 }
 
+/** The texts that are being written in this room and its threads, by their slots. */
+export function draftsIn(drafts: DraftsState["drafts"], roomId: RoomId): [slot: string, text: string][] {
+  const isHere = (slot: string) => slot === roomId || slot.startsWith(`thread ${roomId} `);
+  return [...drafts].filter(([slot, text]) => isHere(slot) && text.trim() !== "");
+}
+
 export const initialDrafts: DraftsState = { drafts: new Map() };
 
 export type DraftsEvent = { type: "draft"; slot: string; text: string };

@@ -1,6 +1,7 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
+import { draftsIn } from "../../chat/state/drafts.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
@@ -20,6 +21,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { Pane } from "../ui/Pane.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
+import { useCopy } from "../ui/useCopy.ts";
 import { useFailed } from "../ui/useFailed.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
@@ -312,10 +314,30 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
           <Button onClick={() => open({ is: "browse" })}>Browse rooms</Button>
         </div>
       </div>
-      <ol className={css.unsent}>
-        <OutgoingMessages entries={unsent} />
-      </ol>
+      <div className={css.unsent}>
+        <ol>
+          <OutgoingMessages entries={unsent} />
+        </ol>
+        <Unfinished roomId={roomId} />
+      </div>
       <ConnectionBar />
     </Pane>
   );
+}
+
+/** What this user was writing in a room that they are in no more. */
+function Unfinished({ roomId }: { roomId: RoomId }) {
+  const chat = useClient();
+  const copy = useCopy();
+  const drafts = useChat((state) => state.drafts);
+  return draftsIn(drafts, roomId).map(([slot, text]) => (
+    <section key={slot} className={css.draft} aria-label="What you were writing">
+      <h3>What you were writing</h3>
+      <p dir="auto">{text}</p>
+      <div className={css.actions}>
+        <Button onClick={() => void copy(text)}>Copy</Button>
+        <Button onClick={() => chat.setDraft(slot, "")}>Delete</Button>
+      </div>
+    </section>
+  ));
 }

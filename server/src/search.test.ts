@@ -27,3 +27,21 @@ it("a text is compared without the marks that somebody heaps on a letter, also w
     expect(fold(`Q${heap}uiet`)).toBe("quiet");
   }
 });
+
+it.each([
+  ["كتاب", "کتاب"],
+  ["فارسي", "فارسی"],
+  ["مصطفى", "مصطفی"],
+  ["مي‌خواهم", "می‌خواهم"],
+  ["رئيس", "رییس"],
+  ["12 مارس", "١٢ مارس"],
+  ["12:30", "۱۲:۳۰"],
+  ["2026", "२०२६"],
+  ["42", "๔๒"],
+])("%j is found as %j and the reverse, as keyboards of neighbours type it", (one, other) => {
+  expect(fold(one)).toBe(fold(other));
+});
+
+it("letters and numbers that are others stay others", () => {
+  expect(new Set(["ک", "گ", "ی", "ب", "1", "2", "²x", "½"].map(fold)).size).toBe(8);
+});

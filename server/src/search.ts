@@ -12,7 +12,13 @@ const TYPED_AS: Readonly<Record<string, string>> = {
   ħ: "h",
   ŧ: "t",
   þ: "th",
+  // Keyboards for Arabic, for Persian and for Urdu have different ones of these.
+  "\u0643": "\u06A9",
+  "\u0649": "\u06CC",
+  "\u064A": "\u06CC",
 };
+/** The zeros of the digits that people type in other scripts: nine more follow each. */
+const ZEROS = Array.from("٠۰०০੦૦୦௦౦೦൦๐໐༠၀០", (zero) => zero.charCodeAt(0));
 /** Accents of Latin, Greek and Cyrillic letters, points of Hebrew and Arabic ones. */
 const MARKS = /[\u0300-\u036F\u0591-\u05C7\u064B-\u065F\u0670]/g;
 
@@ -34,14 +40,22 @@ export function foldCase(text: string): string {
   return text.toUpperCase().toLowerCase().replaceAll("ς", "σ");
 }
 
-/** A name in the form for comparisons: without case, accents and widths. */
+/** A name in the form for comparisons: without case, accents and widths, and with the digits of ASCII. */
 export function fold(name: string): string {
   if (/^[!-~]+(?: [!-~]+)*$/.test(name)) return name.toLowerCase();
   return foldCase(visible(name.replaceAll(/\p{Cc}/gu, " ")))
     .normalize("NFKD")
     .replaceAll(MARKS, "")
-    .replaceAll(/[\u00E6-\u0167]/g, (letter) => TYPED_AS[letter] ?? letter)
+    .replaceAll(/[\u00E6-\u0167\u0643\u0649\u064A]/g, (letter) => TYPED_AS[letter] ?? letter)
+    .replaceAll(/(?!\d)\p{Nd}/gu, digitOf)
     .normalize("NFC");
+}
+
+/** The digit of ASCII for one of another script; anything else stays. */
+function digitOf(sign: string): string {
+  const code = sign.charCodeAt(0);
+  const zero = ZEROS.find((one) => code >= one && code < one + 10);
+  return zero === undefined ? sign : String(code - zero);
 }
 
 /** Ignores the signs that chats write before names, as in @mary and #design. */

@@ -168,3 +168,18 @@ test("the short form of a day of another year names the year", () => {
   expect(showWhen(Date.parse("2025-12-30T17:00:00Z"))).toMatch(/2025/);
   expect(showAtWhen(Date.parse("2023-02-20T17:00:00Z"))).toMatch(/^on .*2023/);
 });
+
+test("a year is that of the calendar of the person's language", async () => {
+  const { DateTimeFormat } = Intl;
+  vi.stubEnv("TZ", "Asia/Tehran");
+  const inPersian = function (_locale: undefined, options: Intl.DateTimeFormatOptions) {
+    return new DateTimeFormat("fa-IR", options);
+  };
+  vi.stubGlobal("Intl", { DateTimeFormat: inPersian });
+  vi.resetModules();
+  const time = await import("./time.ts");
+  // 10 Azar 1405.
+  vi.setSystemTime(Date.parse("2026-12-01T12:00:00Z"));
+  expect(time.showWhen(Date.parse("2026-04-10T12:00:00Z"))).not.toMatch(/۱۴۰/);
+  expect(time.showWhen(Date.parse("2026-02-10T12:00:00Z"))).toMatch(/۱۴۰۴/);
+});

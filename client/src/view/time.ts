@@ -11,6 +11,7 @@ function createFormats() {
     weekday: new Intl.DateTimeFormat(undefined, { weekday: "short" }),
     shortDay: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
     shortDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" }),
+    year: new Intl.DateTimeFormat(undefined, { year: "numeric" }),
     longDay: new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" }),
     longDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" }),
     full: new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" }),
@@ -137,5 +138,6 @@ export function showWhen(date: number): string {
 }
 
 function isThisYear(date: number): boolean {
-  return new Date(date).getFullYear() === new Date().getFullYear();
+  // By the calendar of the person's language: there a year may begin in March.
+  return formats.year.format(date) === formats.year.format(Date.now());
 }

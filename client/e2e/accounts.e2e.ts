@@ -11,9 +11,11 @@ import {
   messageTo,
   openPage,
   PASSWORD,
+  room,
   say,
   setStage,
   signUp,
+  talkTo,
   promote,
   type Stage,
 } from "./stage.ts";
@@ -88,6 +90,10 @@ test("somebody gets a display name and another password, ends their other sessio
   // Nothing is left to end, and the focus is not lost.
   await eventually(() => page.evaluate(() => document.activeElement?.getAttribute("role")), "tabpanel");
 
+  await talkTo(ben.page, "Ann of Green Gables");
+  const direct = new URL(ben.page.url()).hash;
+  await room(ben.page, "General").click();
+
   await tab(page, "Data");
   const download = page.waitForEvent("download");
   await dialog.getByRole("link", { name: "Download my data" }).click();
@@ -104,6 +110,8 @@ test("somebody gets a display name and another password, ends their other sessio
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
   await ben.page.getByText("Message deleted").first().waitFor();
+  await ben.page.evaluate((hash) => (location.hash = hash), direct);
+  await ben.page.getByText("This account is deleted: nobody reads here any more.").first().waitFor();
 }, 120_000);
 
 test("a button that waits for its answer keeps the focus, and is pressed once however often", async () => {

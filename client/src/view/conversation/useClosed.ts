@@ -6,9 +6,13 @@ import { useChat } from "../useChat.ts";
 /** Why this user cannot write in a room, as a sentence; null once they can. */
 export function useClosed(roomId: RoomId): string | null {
   const room = useChat((state) => state.rooms?.get(roomId));
+  const isAlone = useChat(({ rooms, users }) =>
+    rooms?.get(roomId)?.userIds.some((id) => users.get(id)?.deleted === true),
+  );
   const until = room?.standing.mutedUntil ?? 0;
   const isOver = useHasCome(until);
   const closed = room === undefined ? null : closedAt(room, isOver ? until : 0);
+  if (isAlone === true) return "This account is deleted: nobody reads here any more.";
   if (closed === null) return null;
   if (closed.why === "archived") return "This room is archived. You can read it, but nobody can write here.";
   return `A moderator has muted you here until ${showUntil(closed.until)}.`;

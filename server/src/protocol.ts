@@ -310,9 +310,9 @@ export type Changes = { after: number; messages: Message[] } & Revision;
 /**
  * The answer to one cursor. Without `reset` the messages follow the cursor. With `reset` the client's copy of the log
  * is not a prefix of the stored log (Redis lost its tail, or the history was trimmed): the client drops its copy and
- * starts from `messages`, the newest page. `notFound`: not a room of this user's, or one that is damaged. `changes`
- * tells what else changed since the cursor's `rev`; with a `reset` of its own the changes are no longer known, and the
- * client reads again what it shows.
+ * starts from `messages`, the newest page. `more` without messages: the answer was full, and says nothing of this room;
+ * ask again. `notFound`: not a room of this user's, or one that is damaged. `changes` tells what else changed since the
+ * cursor's `rev`; with a `reset` of its own the changes are no longer known, and the client reads again what it shows.
  */
 export type SyncedRoom = {
   roomId: RoomId;

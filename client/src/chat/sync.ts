@@ -18,6 +18,7 @@ import type { Reads } from "./reads.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
 import { firstDoubt, headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
+import { allNewest } from "./state/revisions.ts";
 import { isShown, shownRooms, type RoomsEvent } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 
@@ -429,7 +430,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     if (!isProved || isDoubtedSince(room)) throw lostPage();
     chat.dispatch({ type: "synced", room: synced });
     settle(roomId);
-    return page;
+    // The page ends doubts: it must not end them with what has changed since.
+    return { ...page, messages: [...allNewest(page.messages, synced.changes?.messages ?? [])] };
   }
 
   /**

@@ -227,7 +227,7 @@ describe("changes", () => {
     }
   });
 
-  test("of a lost history with the rev of a stored one, of the same message, give way to it", () => {
+  test("of a lost history with the rev of a stored one, of the same message, give way to it and to doubt", () => {
     const lost: Message = { ...at(story, 3, 0), message: "", deleted: 7, rev: 2 };
     const kept: Message = { ...at(story, 3, 0), message: "edited", edited: 8, editRev: 2, rev: 2 };
     const told = (message: Message): Changes => ({
@@ -244,8 +244,8 @@ describe("changes", () => {
       ],
       opened,
     );
-    expect(general(state).log?.messages[2]).toEqual(kept);
-    expect(firstDoubt(general(state))).toBe(null);
+    expect(general(state).log?.messages[2]).toEqual({ ...kept, rev: -1 });
+    expect(firstDoubt(general(state))?.next?.seq).toBe(4);
   });
 
   test("that were heard during a `sync` are not doubted", () => {
@@ -407,5 +407,145 @@ describe("changes", () => {
     });
     expect(general(state).log?.messages).toEqual(rows(story, 1, 5, 1));
     expect(needsSync(general(state))).toBe(true);
+  });
+});
+
+describe("a changed message", () => {
+  const told = (seq: number, message: string, rev?: number): Message => ({
+    roomId,
+    seq,
+    date: seq,
+    hash: `h${seq}`,
+    from: "1",
+    message,
+    ...(rev !== undefined && { rev }),
+  });
+  const list = (seq: number): ChatEvent => {
+    const last = told(seq, `m${seq}`);
+    const room = { id: roomId, names: ["General"], private: false, last, seq, read: 0, unread: seq };
+    return { type: "rooms", rooms: [{ ...room, kind: "everyone" }] };
+  };
+  const textsAfter = (events: ChatEvent[]) =>
+    general(after(events)).log?.messages.map(({ message, rev }) => `${message} ${rev ?? 0}`);
+
+  test("of a lost log goes with it, also if it was told of and waits beyond a gap", () => {
+    expect(
+      textsAfter([
+        list(3),
+        {
+          type: "newest page",
+          roomId,
+          page: { messages: [told(1, "m1")], more: false, rev: 0, revHash: "" },
+        },
+        { type: "told", message: told(3, "lost", 1) },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [told(2, "m2")],
+            more: true,
+            changes: { after: 0, rev: 1, revHash: "r", messages: [told(1, "now", 1)] },
+          },
+        },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [told(3, "m3")],
+            more: false,
+            changes: { after: 1, rev: 1, revHash: "r", messages: [] },
+          },
+        },
+      ]),
+    ).toEqual(["now 1", "m2 0", "m3 0"]);
+  });
+  test("is in doubt until a page is read, though an older state of it is told of", () => {
+    expect(
+      textsAfter([
+        list(1),
+        {
+          type: "newest page",
+          roomId,
+          page: { messages: [told(1, "edited", 1)], more: false, rev: 1, revHash: "r" },
+        },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [],
+            more: false,
+            changes: { after: 2, rev: 2, revHash: "s", messages: [], reset: true },
+          },
+        },
+        { type: "told", message: told(1, "before the edit") },
+      ]),
+    ).toEqual(["edited -1"]);
+  });
+  test("is in doubt until a page is read, though a second lost change comes", () => {
+    expect(
+      textsAfter([
+        list(1),
+        {
+          type: "newest page",
+          roomId,
+          page: { messages: [told(1, "m1"), told(2, "m2", 2)], more: false, rev: 2, revHash: "present" },
+        },
+        {
+          type: "changes",
+          roomId,
+          changes: { after: 0, rev: 1, revHash: "lost 1", messages: [told(1, "lost", 1)] },
+        },
+        {
+          type: "changes",
+          roomId,
+          changes: { after: 1, rev: 2, revHash: "lost 2", messages: [told(1, "lost too", 2)] },
+        },
+        { type: "stale", roomId },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [],
+            more: false,
+            changes: { after: 2, rev: 2, revHash: "present", messages: [] },
+          },
+        },
+      ]),
+    ).toEqual(["lost -1", "m2 2"]);
+  });
+  test("is in doubt until a page is read, though an older answer to sync comes", () => {
+    expect(
+      textsAfter([
+        list(1),
+        {
+          type: "newest page",
+          roomId,
+          page: { messages: [told(1, "m1")], more: false, rev: 0, revHash: "" },
+        },
+        {
+          type: "changes",
+          roomId,
+          changes: { after: 1, rev: 2, revHash: "second", messages: [told(1, "second", 2)] },
+        },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [],
+            more: false,
+            changes: { after: 3, rev: 3, revHash: "third", messages: [], reset: true },
+          },
+        },
+        {
+          type: "synced",
+          room: {
+            roomId,
+            messages: [],
+            more: false,
+            changes: { after: 0, rev: 1, revHash: "first", messages: [told(1, "first", 1)] },
+          },
+        },
+      ]),
+    ).toEqual(["second -1"]);
   });
 });

@@ -344,7 +344,7 @@ export function takeChanges(room: RoomState, { after, rev, revHash, messages }: 
  * Applies newer states of messages: replaces held ones, remembers those that are not loaded. The loaded log has all
  * changes up to `complete`: an unknown change before that belongs to a lost log.
  */
-function take(before: RoomState, rows: readonly Message[], complete = 0): RoomState {
+function take(before: RoomState, rows: readonly Message[], complete = -1): RoomState {
   const room = noteDeleted(before, rows);
   const left = new Map<number, Message>();
   for (const row of rows) left.set(row.seq, newest(row, room.changed));
@@ -358,9 +358,11 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
     if (message === undefined) continue;
     left.delete(row.seq);
     if (!isSame(row, message)) contradicts = true;
-    if (!isNewer(row, message)) continue;
+    const isLate = revOf(row) <= complete;
+    // A page that is read again ends the doubt, and nothing that came too late.
+    if (!isNewer(row, message) || (isLate && isDoubtful(message))) continue;
     messages ??= [...shown];
-    messages[at] = revOf(row) <= complete && !isDoubtful(message) ? doubt(row) : row;
+    messages[at] = isLate ? doubt(row) : row;
   }
   const log = messages !== undefined && room.log !== null ? { ...room.log, messages } : room.log;
   const held = allNewest(room.held, fresh);
@@ -548,7 +550,10 @@ function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["change
   return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
 }
 
-/** Doubts messages whose change the server lists otherwise: a lost change may have had the same `rev`. */
+/**
+ * Shows messages as the server lists them, and doubts them, if they were changed otherwise: a lost change may have had
+ * the same `rev`.
+ */
 function doubtContradicted(room: RoomState, listed: readonly Message[]): RoomState {
   const stored = new Map(listed.map((row) => [row.seq, row]));
   const isContradicted = (message: Message) => {
@@ -556,7 +561,9 @@ function doubtContradicted(room: RoomState, listed: readonly Message[]): RoomSta
     return row?.rev === message.rev && row !== undefined && JSON.stringify(row) !== JSON.stringify(message);
   };
   const doubted = (messages: readonly Message[]) =>
-    messages.map((message) => (isContradicted(message) ? doubt(message) : message));
+    messages.map((message) =>
+      isContradicted(message) ? doubt(stored.get(message.seq) ?? message) : message,
+    );
   return {
     ...room,
     log: room.log === null ? null : { ...room.log, messages: doubted(room.log.messages) },
@@ -575,9 +582,12 @@ function doubtUnlisted(
   // Later ones may have been heard since the answer was made: those up to `known`, without a gap.
   const isUnlisted = ({ seq, rev = 0 }: Message) =>
     rev > after && (rev <= upTo || rev > known) && revs.get(seq) !== rev;
-  if (!room.log?.messages.some(isUnlisted)) return room;
-  const messages = room.log.messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
-  return { ...room, log: { ...room.log, messages }, changed: room.changed.filter((one) => !isUnlisted(one)) };
+  if (!room.log?.messages.some(isUnlisted) && !room.held.some(isUnlisted)) return room;
+  const doubted = (messages: readonly Message[]) =>
+    messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
+  const log = room.log === null ? null : { ...room.log, messages: doubted(room.log.messages) };
+  const changed = room.changed.filter((one) => !isUnlisted(one));
+  return { ...room, log, held: doubted(room.held), changed };
 }
 
 function doubtAll(room: RoomState): RoomState {

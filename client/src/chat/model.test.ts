@@ -1,0 +1,294 @@
+import type { Changes, Cursor, Message, Page, Revision, Room, SyncedRoom } from "@hubbub/server/protocol";
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { ChatError } from "./api.ts";
+import { createSync } from "./sync.ts";
+import { firstDoubt, needsSync } from "./state/room.ts";
+import { apply, initialState, type ChatEvent } from "./state/state.ts";
+
+/**
+ * The state, as `sync` drives it, against a server in memory. Whatever takes time is under way until a step lets it go
+ * on, in any order; only what one connection carries keeps its order.
+ */
+const RUNS = 4_000;
+/** Short, so that a few messages fill several. */
+const [PAGE_ROWS, SYNC_ROWS, SYNC_CHANGES] = [5, 6, 5];
+const ME = { id: "1", username: "ann" };
+const roomId = "0";
+
+/** What Redis holds of the room; `revHashes` by rev. */
+type Stored = { rows: readonly Message[]; revHashes: readonly string[] };
+const EMPTY: Stored = { rows: [], revHashes: [""] };
+
+function revisionOf({ revHashes }: Stored): Revision {
+  return { rev: revHashes.length - 1, revHash: revHashes.at(-1) ?? "" };
+}
+
+function cursorOf(stored: Stored): Cursor & Revision {
+  const { seq = 0, date = 0, hash = "" } = stored.rows.at(-1) ?? {};
+  return { roomId, seq, date, hash, ...revisionOf(stored) };
+}
+
+function holds({ rows }: Stored, { seq, hash }: Cursor): boolean {
+  return seq === 0 || rows[seq - 1]?.hash === hash;
+}
+
+/** null if nobody knows them any more. */
+function changesSince(stored: Stored, { rev, revHash }: Revision): Changes | null {
+  const messages = stored.rows.filter((row) => (row.rev ?? 0) > rev);
+  if (stored.revHashes[rev] !== revHash || messages.length > SYNC_CHANGES) return null;
+  return { after: rev, ...revisionOf(stored), messages };
+}
+
+function pageOf({ rows }: Stored, { before = Infinity, size = 0 }: { before?: number; size?: number }): Page {
+  const found = rows.filter(({ date }) => date < before);
+  const messages = found.slice(-Math.min(size, PAGE_ROWS));
+  return { messages, more: messages.length < found.length };
+}
+
+/** The answer to `sync`. */
+function follow(stored: Stored, cursor: Cursor): SyncedRoom {
+  const { seq, rev, revHash = "" } = cursor;
+  const now = revisionOf(stored);
+  const unknown = { after: now.rev, ...now, messages: [], reset: true as const };
+  if (!holds(stored, cursor)) {
+    const reset = seq > stored.rows.length ? "ahead" : "rewound";
+    return { roomId, messages: stored.rows.slice(-PAGE_ROWS), more: false, reset, changes: unknown };
+  }
+  const messages = stored.rows.slice(seq, seq + SYNC_ROWS);
+  const answer = { roomId, messages, more: seq + messages.length < stored.rows.length };
+  if (rev === undefined) return answer;
+  const whole = { after: rev, ...now, messages: [] };
+  return { ...answer, changes: seq === 0 ? whole : (changesSince(stored, { rev, revHash }) ?? unknown) };
+}
+
+function listed({ rows }: Stored): Room {
+  const [seq, last] = [rows.length, rows.at(-1) ?? null];
+  return {
+    id: roomId,
+    kind: "everyone",
+    names: ["General"],
+    private: false,
+    last,
+    seq,
+    read: 0,
+    unread: seq,
+  };
+}
+
+function createModel() {
+  let stored = EMPTY;
+  let saved = [EMPTY];
+  let made = 0;
+  /** What the replica has passed on. */
+  let relayed = cursorOf(EMPTY);
+  let connected = false;
+  /** Whether the next answer to `sync` has no place for the room. */
+  let isCut = false;
+  /** What the connection carries, in its order, and the ends of its requests. */
+  let line: (() => void)[] = [];
+  let unanswered: (() => void)[] = [];
+  let answering = Promise.resolve();
+  /** What goes on in any order: reading, answers on their way, waits. */
+  let underWay: (() => void)[] = [];
+  let state = apply(initialState, { type: "signed in", user: ME, drafts: new Map() });
+
+  const nothing = () => {};
+  const none = () => [];
+  const moment = () => new Promise<void>((resolve) => underWay.push(resolve));
+
+  function later(_ms: number, end: () => void) {
+    underWay.push(end);
+    return () => (underWay = underWay.filter((other) => other !== end));
+  }
+
+  function rooms(): Promise<Room[]> {
+    const found = listed(stored);
+    return moment().then(() => [found]);
+  }
+
+  async function messages(_roomId: string, query: { before?: number; size?: number }): Promise<Page> {
+    // Later changes may be in the rows already.
+    const revision = revisionOf(stored);
+    await moment();
+    const page = pageOf(stored, query);
+    await moment();
+    return { ...page, ...revision };
+  }
+
+  function request(_event: "sync", asked: { rooms: Cursor[] }) {
+    return new Promise<{ rooms: SyncedRoom[] }>((resolve, reject) => {
+      const own = line;
+      unanswered.push(() => reject(new ChatError("unreachable", "There is no connection.")));
+      if (!connected) return endRequests();
+      // The server may answer two at once: what that can do is not claimed here.
+      const before = answering;
+      answering = (async () => {
+        await before;
+        await moment();
+        const one = (cursor: Cursor) =>
+          isCut ? { roomId, messages: [], more: true } : follow(stored, cursor);
+        const answer = { rooms: asked.rooms.map(one) };
+        if (asked.rooms.length > 0) isCut = false;
+        await moment();
+        own.push(() => resolve(answer));
+      })();
+    });
+  }
+
+  function endRequests() {
+    for (const end of unanswered) end();
+    unanswered = [];
+  }
+
+  const sync = createSync({
+    chat: {
+      get state() {
+        return state;
+      },
+      dispatch: (event: ChatEvent) => (state = apply(state, event)),
+    },
+    scope: { open: true, after: later, sleep: () => moment().then(() => true) },
+    random: () => 0,
+    api: { me: () => Promise.resolve(ME), online: () => Promise.resolve([]), rooms, messages },
+    socket: {
+      get connected() {
+        return connected;
+      },
+      request,
+    },
+    outbox: {
+      wake: nothing,
+      load: nothing,
+      keptRooms: none,
+      keptTexts: none,
+      heard: nothing,
+      compare: nothing,
+    },
+    drafts: { changes: none, take: nothing },
+    people: { learn: nothing, learnFrom: nothing },
+    reads: { came: nothing, compare: () => nothing, sendAll: nothing },
+  } as unknown as Parameters<typeof createSync>[0]);
+
+  /** Its author is told by an answer. Every fifth announcement gets lost, and the next one makes up for it. */
+  function store(row: Message, revHashes = stored.revHashes) {
+    stored = { rows: [...stored.rows.slice(0, row.seq - 1), row, ...stored.rows.slice(row.seq)], revHashes };
+    const own = line;
+    if (row.from === ME.id && connected) underWay.push(() => own.push(() => sync.told(row)));
+    if (made % 5 > 0) relay();
+  }
+
+  function say(from: string) {
+    made += 1;
+    const seq = stored.rows.length + 1;
+    store({ roomId, seq, date: made, hash: `hash ${made}`, from, message: `text ${made}` });
+  }
+
+  function change(place: number, now: (date: number) => Partial<Message>) {
+    const before = stored.rows[place % stored.rows.length];
+    if (before === undefined || before.deleted !== undefined) return;
+    made += 1;
+    const revHashes = [...stored.revHashes, `change ${made}`];
+    store({ ...before, ...now(made), rev: stored.revHashes.length }, revHashes);
+  }
+
+  /** Passes on what the replica has not passed on yet. */
+  function relay() {
+    const from = relayed;
+    const changes = changesSince(stored, from);
+    relayed = cursorOf(stored);
+    if (!connected) return;
+    if (changes === null) line.push(() => sync.stale(roomId));
+    else if (changes.rev !== from.rev) line.push(() => sync.changed(roomId, changes));
+    if (!holds(stored, from)) line.push(() => sync.stale(roomId));
+    else for (const row of stored.rows.slice(from.seq)) line.push(() => sync.heard(row));
+  }
+
+  function connect() {
+    if (connected) return;
+    connected = true;
+    line = [];
+    sync.connected();
+  }
+
+  const deeds = {
+    "another says": () => say("2"),
+    "I say": () => say(ME.id),
+    edit: (place: number) => change(place, (date) => ({ message: `text ${date}` })),
+    delete: (place: number) => change(place, (date) => ({ message: "", deleted: date })),
+    relay,
+    save: () => (saved = [...saved, stored].slice(-4)),
+    "fail over": (place: number) => {
+      // What nobody has heard of is lost for nobody.
+      relay();
+      stored = saved[place % saved.length] ?? EMPTY;
+      saved = [stored];
+    },
+    cut: () => (isCut = true),
+    interrupt: () => {
+      if (!connected) return;
+      connected = false;
+      line = [];
+      endRequests();
+      sync.disconnected();
+    },
+    connect,
+    /** To another replica, which knows all that is stored. */
+    move: () => {
+      if (!connected) relayed = cursorOf(stored);
+      connect();
+    },
+    "scroll up": () => void sync.loadOlder(roomId),
+    hear: () => line.shift()?.(),
+    "go on": (place: number) => underWay.splice(place % Math.max(1, underWay.length), 1)[0]?.(),
+  };
+
+  return {
+    async take({ act, place }: { act: keyof typeof deeds; place: number }) {
+      deeds[act](place);
+      await new Promise(setImmediate);
+    },
+    begin(count: number) {
+      for (let index = 0; index < count; index += 1) say("2");
+      saved = [stored];
+      relayed = cursorOf(stored);
+      state = apply(state, { type: "opened", roomId });
+      void sync.showRooms();
+      connect();
+    },
+    isBusy: () => line.length + underWay.length > 0,
+    isHearing: () => line.length > 0,
+    rows: () => stored.rows,
+    room: () => state.rooms?.get(roomId),
+  };
+}
+
+type Act = Parameters<ReturnType<typeof createModel>["take"]>[0]["act"];
+const acts = fc.oneof(
+  { weight: 5, arbitrary: fc.constantFrom<Act>("hear", "go on") },
+  { weight: 3, arbitrary: fc.constantFrom<Act>("another says", "I say", "edit", "delete") },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<Act>("save", "fail over", "cut", "interrupt", "connect", "move", "scroll up"),
+  },
+);
+const steps = fc.array(fc.record({ act: acts, place: fc.nat({ max: 99 }) }), { maxLength: 100, size: "max" });
+
+test("the log ends as the stored one, whatever is lost, cut, late or in another order", async () => {
+  const history = fc.asyncProperty(fc.nat({ max: 9 }), steps, async (count, all) => {
+    const model = createModel();
+    model.begin(count);
+    for (const step of all) await model.take(step);
+    const end = (act: Act) => model.take({ act, place: 0 });
+    await end("connect");
+    await end("relay");
+    for (let turn = 0; model.isBusy() && turn < 1_000; turn += 1)
+      await end(model.isHearing() ? "hear" : "go on");
+    expect(model.isBusy()).toBe(false);
+    const [room, rows] = [model.room(), model.rows()];
+    expect(room?.log?.messages).toEqual(rows.slice((room?.log?.messages[0]?.seq ?? rows.length + 1) - 1));
+    expect(room).toMatchObject({ seq: rows.length, last: rows.at(-1) ?? null, held: [] });
+    expect(room && [needsSync(room), firstDoubt(room)]).toEqual([false, null]);
+  });
+  await fc.assert(history, { numRuns: RUNS });
+});

@@ -272,6 +272,28 @@ test("a failed message is edited together with its files", async () => {
   tab.chat.close();
 });
 
+test("a failed message that is edited, and sent before what handles files has heard of it, has its files", async () => {
+  const profile = createProfile();
+  const refusal = JSON.stringify({ code: "forbidden", message: "Not now." });
+  const first = openTab(profile, async () => ({ ok: false, text: refusal }));
+  await first.signUp();
+  await first.chat.addFiles("0", [given("precious.txt")]);
+  first.chat.setDraft("0", "precious");
+  first.chat.send("0");
+  await until(() => first.states().includes("failed"));
+  first.chat.close();
+  const second = openTab(profile);
+  await second.chat.start();
+  await until(() => second.states().includes("failed"));
+  const [entry] = second.chat.snapshot().outgoing;
+  if (entry === undefined) throw new Error("nothing failed");
+  expect(second.chat.edit(entry)).toBe(true);
+  second.chat.send("0");
+  await until(() => second.storedWith("precious.txt")?.message === "precious");
+  await until(() => second.kept() === 0);
+  second.chat.close();
+});
+
 test("what an earlier page has left behind is forgotten, but nothing that a draft or a message has", async () => {
   const { upload } = neverEnding();
   const first = openTab(undefined, upload);

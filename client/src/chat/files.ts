@@ -169,16 +169,23 @@ export function createFiles(needs: Needs) {
       }
     },
 
-    /** What becomes of the bytes of files that are stored with a message now, or will not be sent. */
+    /**
+     * What becomes of files that are stored with a message now, or will not be sent: nothing yet while a draft or another
+     * message has them. That is asked here alone, at this moment: on their way here they may have gone from a message to
+     * a draft and on to the next message.
+     */
     release(files: readonly OutgoingFile[], end: "stored" | "dropped"): void {
-      if (end === "stored") {
-        void store.remove(files.map(({ key }) => key));
-        return;
-      }
-      // They may have gone back to a draft.
+      // A session that is over here leaves its messages to the next page, and shows none.
+      if (!scope.open) return;
       const slots = [...drafts.texts().keys()].filter(isFilesSlot);
-      const used = new Set(slots.flatMap((slot) => filesIn(drafts.read(slot)?.text).map(({ key }) => key)));
-      drop(files.filter(({ key }) => !used.has(key)));
+      const inDrafts = slots.flatMap((slot) => filesIn(drafts.read(slot)?.text));
+      const inMessages = chat.state.outgoing.flatMap((entry) =>
+        entry.state === "sent" ? [] : (entry.files ?? []),
+      );
+      const used = new Set([...inDrafts, ...inMessages].map(({ key }) => key));
+      const unused = files.filter(({ key }) => !used.has(key));
+      if (end === "dropped") drop(unused);
+      else void store.remove(unused.map(({ key }) => key));
     },
   };
 }

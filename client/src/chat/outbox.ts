@@ -37,7 +37,7 @@ type Needs = {
   upload(file: OutgoingFile, roomId: RoomId, signal: AbortSignal): Promise<string>;
   /** Whether a file was added in this tab. */
   isOurs(file: OutgoingFile): boolean;
-  /** These files belong to a stored message now, or to none. */
+  /** An entry has these files no more. They may have gone to another one, or to a draft. */
   release(files: readonly OutgoingFile[], end: "stored" | "dropped"): void;
   /** Whether sending now makes sense. `wake` tells when that changes. */
   ready(): boolean;
@@ -130,16 +130,7 @@ export function createOutbox(needs: Needs) {
     if (!entries.delete(nonce)) return;
     void store.remove(nonce).then(needs.shared);
     changed();
-    if (files !== undefined) release(files, end);
-  }
-
-  function release(files: readonly OutgoingFile[], end: "stored" | "dropped") {
-    // One entry may have taken the place of another.
-    const used = new Set([...entries.values()].flatMap((entry) => entry.files?.map(({ key }) => key) ?? []));
-    needs.release(
-      files.filter(({ key }) => !used.has(key)),
-      end,
-    );
+    if (files !== undefined) needs.release(files, end);
   }
 
   /** Takes over entries that other tabs, or an earlier page, left in the store. */
@@ -522,7 +513,7 @@ export function createOutbox(needs: Needs) {
       work();
     },
 
-    /** Gives an entry up. Its files stay if another entry has them. */
+    /** Gives an entry up, also one in whose place another one has come, with its files. */
     remove: (nonce: string) => remove(nonce),
 
     /** The message with this nonce was seen in the room: it is stored, whatever its answer. */

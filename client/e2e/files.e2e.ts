@@ -309,6 +309,102 @@ test("a message takes along what was pasted before Enter, though it is listed la
   expect(await composer.inputValue()).toBe("and now");
 });
 
+/** Holds the page's question what may be uploaded, so that files are not listed before `answer`. */
+async function holdLimits(page: Page) {
+  let held: (() => void)[] | null = [];
+  await page.route("**/api/files", async (route) => {
+    if (route.request().method() === "GET" && held !== null)
+      await new Promise<void>((resolve) => held?.push(resolve));
+    await route.continue();
+  });
+  return {
+    answer() {
+      for (const go of held ?? []) go();
+      held = null;
+    },
+  };
+}
+
+/** Picks a file that is not listed yet. */
+async function beginToAdd(page: Page, file: Given): Promise<void> {
+  await page.locator("main input[type=file]").setInputFiles([file]);
+  await page.locator("#composer-note").getByText(file.name).waitFor();
+}
+
+test("each Enter while files are being added sends what stood there then, once, in order", async () => {
+  const { page, complaints } = await stage.enter("quick");
+  const composer = messageTo(page, "General");
+  const limits = await holdLimits(page);
+  await beginToAdd(page, text("slow.txt"));
+  await composer.fill("with the file");
+  await composer.press("Enter");
+  await page.getByText("What you have sent waits for slow.txt…", { exact: true }).last().waitFor();
+  await composer.press("Enter");
+  await composer.pressSequentially(" then this");
+  await composer.press("Enter");
+  await composer.fill("at last");
+  await composer.press("Enter");
+  await composer.pressSequentially(" more to come");
+  limits.answer();
+  await message(page, "at last").locator("[data-seq]").waitFor();
+  expect((await shownTexts(page)).slice(-3)).toEqual(["with the file", "then this", "at last"]);
+  const links = page.getByRole("log").getByRole("link", { name: /slow\.txt/ });
+  const first = message(page, "with the file").getByRole("link", { name: /slow\.txt/ });
+  expect([await links.count(), await first.count()]).toEqual([1, 1]);
+  expect(await composer.inputValue()).toBe("more to come");
+  expect(complaints).toEqual([]);
+});
+
+test("if a file is refused for which what was sent waits, none of that is sent, and all of it is there to be sent again", async () => {
+  const { page } = await stage.enter("refused-line");
+  const composer = messageTo(page, "General");
+  const limits = await holdLimits(page);
+  await beginToAdd(page, text("large.txt", 300_000));
+  await say(page, "with the file");
+  await say(page, "after it");
+  limits.answer();
+  await page.getByRole("alert").getByText("“large.txt” is too large").waitFor();
+  await eventually(() => composer.inputValue(), "with the file\nafter it");
+  await composer.press("Enter");
+  await page.locator("[data-seq]").filter({ hasText: "after it" }).waitFor();
+  expect((await shownTexts(page)).filter((one) => one.includes("after it"))).toHaveLength(1);
+});
+
+test("what is sent while it is asked whether to call a room waits for the answer, and goes only if that is yes", async () => {
+  const { page } = await stage.enter("asker");
+  const composer = messageTo(page, "General");
+  let answer = () => {};
+  await page.route("**/audience", async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.fulfill({ json: { people: 50 } });
+  });
+  const question = page.getByRole("dialog", { name: "Notify 49 people?" });
+  const sendBoth = async () => {
+    const asked = page.waitForRequest("**/audience");
+    await composer.press("Enter");
+    await asked;
+    await composer.fill("who pays?");
+    await composer.press("Enter");
+    answer();
+    await question.waitFor();
+  };
+  await composer.fill("@room lunch");
+  await sendBoth();
+  await question.getByRole("button", { name: "Go back" }).click();
+  await question.waitFor({ state: "detached" });
+  expect(await composer.inputValue()).toBe("@room lunch\nwho pays?");
+  expect(await page.getByRole("log").getByText("who pays?").count()).toBe(0);
+  await composer.fill("@room lunch");
+  await sendBoth();
+  await question.getByRole("button", { name: "Notify them" }).click();
+  await message(page, "who pays?").locator("[data-seq]").waitFor();
+  expect((await shownTexts(page)).slice(-2)).toEqual([
+    expect.stringContaining("lunch"),
+    expect.stringContaining("who pays?"),
+  ]);
+  expect(await composer.inputValue()).toBe("");
+});
+
 test("what is to be sent stays with its room, also after a reload, and can be removed with the keys", async () => {
   const dan = await stage.enter("dan");
   const eve = await stage.enter("eve");

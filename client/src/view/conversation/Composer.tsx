@@ -11,8 +11,8 @@ import {
 } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { Written } from "../../chat/chat.ts";
-import { answeringIn, filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
-import { filesIn } from "../../chat/state/files.ts";
+import { answeringIn, filesSlot, replySlot, threadSlot, type Slot, type Version } from "../../chat/drafts.ts";
+import { filesIn, toText } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
 import { AddFiles, type AddFilesFace } from "../files/AddFiles.tsx";
@@ -43,6 +43,15 @@ const chooser = laterOnce(async () => {
   const [{ chooseFiles }] = await Promise.all([import("../files/choose.ts"), import("../../chat/files.ts")]);
   return chooseFiles;
 });
+
+/** What stood here when Enter was pressed. */
+type Turn = {
+  now: Written;
+  /** Resolves once its files are in `now`, or some were refused: false. */
+  added?: Promise<boolean>;
+  /** The user was asked whether to send it. */
+  isAsked?: true;
+};
 
 export type ComposerFace = { focus: () => void };
 
@@ -81,7 +90,10 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const [coming, setComing] = useState<readonly File[]>([]);
   /** Resolves once they are, or some were refused: false. */
   const added = useRef(Promise.resolve(true));
-  const isSending = useRef(false);
+  /** What Enter has sent and is not on its way yet, in this order. */
+  const line = useRef<Turn[]>([]);
+  /** Whether any of that waits for files. */
+  const [waits, setWaits] = useState(false);
   const adder = useRef<AddFilesFace>(null);
   const isOver = useIncoming(id, add);
   const sendable = closed === null && (!isBlank(text) || files.length + coming.length > 0) && left >= 0;
@@ -122,33 +134,90 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     if (matchMedia(NO_KEYBOARD).matches) area.current?.focus();
   }
 
-  /** Sends what stands here now, however long its files and the question take. */
+  /** Sends what stands here now, however long its files, the question and what was sent before it take. */
   function send() {
-    if (!sendable || isSending.current) return;
-    const now = chat.written(slot);
-    const sent = coming.length > 0 ? sendOnceAdded(now) : call(text, () => sendNow(now));
-    if (sent === undefined) return;
-    isSending.current = true;
-    void sent.finally(() => (isSending.current = false));
+    if (!sendable) return;
+    // An open question keeps the keys to itself: this one was answered with no, and all that was sent stands here.
+    if (line.current[0]?.isAsked === true) line.current = [];
+    const turn: Turn = { now: chat.written(slot) };
+    line.current.push(turn);
+    if (coming.length > 0) {
+      turn.added = added.current.then((all) => {
+        turn.now = { ...turn.now, files: chat.written(slot).files };
+        return all;
+      });
+      setWaits(true);
+      announce(onceAdded(coming));
+    }
+    if (line.current.length === 1) void sendLine();
   }
 
-  async function sendOnceAdded(now: Written) {
-    if (!(await added.current)) return;
-    const { files: those } = chat.written(slot);
-    await call(text, () => sendNow({ ...now, files: those }));
+  /** Sends one after the other. If one is refused, those after it are not sent without it: all of it is written here. */
+  async function sendLine() {
+    for (let [turn] = line.current; turn !== undefined; [turn] = line.current) {
+      const isSent = (turn.added === undefined || (await turn.added)) && (await sendTurn(turn));
+      if (!isSent) {
+        bringBack();
+        line.current = [];
+        break;
+      }
+      line.current.shift();
+      for (const next of line.current) next.now = without(next.now, turn.now);
+    }
+    setWaits(false);
   }
 
-  function sendNow(now: Written) {
+  /** False: it is refused. Until a question is answered with yes it is neither. */
+  function sendTurn(turn: Turn): Promise<boolean> {
+    const { said, files: those } = turn.now;
+    if (said === null && stillHere(those) === null) return Promise.resolve(true);
+    return new Promise((done) => {
+      let isAnswered = false;
+      const asking = call(said?.text ?? "", () => {
+        isAnswered = true;
+        done(sendNow({ ...turn.now, files: stillHere(those) }));
+      });
+      void asking?.finally(() => {
+        if (isAnswered) return;
+        turn.isAsked = true;
+        bringBack();
+        setWaits(false);
+      });
+    });
+  }
+
+  /** Those files that still stand here, as they are described by now. */
+  function stillHere(those: Version | null): Version | null {
+    const { files: now } = chat.written(slot);
+    const keys = new Set(filesIn(those?.text).map(({ key }) => key));
+    const list = toText(filesIn(now?.text).filter(({ key }) => keys.has(key)));
+    return now === null || list === "" ? null : { ...now, text: list };
+  }
+
+  /** Writes here again what was sent, if another text has taken its place. */
+  function bringBack() {
+    if (area.current === null) return;
+    const present = chat.written(slot).said?.text ?? "";
+    const all = line.current.reduceRight(
+      (rest, { now: { said } }) =>
+        said === null || rest.startsWith(said.text) ? rest : `${said.text}\n${rest}`,
+      present,
+    );
+    if (all !== present) write(all);
+  }
+
+  function sendNow(now: Written): boolean {
     try {
       chat.send(roomId, root, now);
     } catch (error) {
       setFault(wordsOf(error));
-      return;
+      return false;
     }
     setFault(null);
     setRefusals([]);
     show();
     onSent();
+    return true;
   }
 
   function insert(emoji: string) {
@@ -252,7 +321,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       </div>
       {closed === null && (
         <p id={`${id}-note`} className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
-          {fault ?? noteOn(left, coming, slow)}
+          {fault ?? noteOn(left, coming, waits, slow)}
         </p>
       )}
       {!isBeside && <Typing roomId={roomId} />}
@@ -308,10 +377,30 @@ export function charactersIn(count: number): string {
   return count === 1 ? "1 character" : `${count} characters`;
 }
 
-function noteOn(left: number, coming: readonly File[], slow: string | null) {
+function namesOf(files: readonly File[]): string {
+  return files.map(({ name }) => name).join(", ");
+}
+
+function onceAdded(coming: readonly File[]): string {
+  return `What you have sent waits for ${namesOf(coming)}…`;
+}
+
+/** What is still to be sent of what stood in a slot later, now that what stood there before is sent. */
+function without({ said, answered, files }: Written, sent: Written): Written {
+  const isSame = (one: Version | null, other: Version | null) => one?.nonce === other?.nonce;
+  const goesOn = said !== null && sent.said !== null && said.text.startsWith(sent.said.text);
+  const text = goesOn ? said.text.slice(sent.said?.text.length).trimStart() : (said?.text ?? "");
+  return {
+    said: said === null || text === "" ? null : { ...said, text },
+    answered: isSame(answered, sent.answered) ? null : answered,
+    files,
+  };
+}
+
+function noteOn(left: number, coming: readonly File[], waits: boolean, slow: string | null) {
   if (left < 0) return `${charactersIn(-left)} too many`;
   if (left < COUNT_SHOWN) return `${charactersIn(left)} left`;
-  if (coming.length > 0) return `Adding ${coming.map(({ name }) => name).join(", ")}…`;
+  if (coming.length > 0) return waits ? onceAdded(coming) : `Adding ${namesOf(coming)}…`;
   if (slow !== null) return slow;
   return (
     <span className={css.keys}>

@@ -370,6 +370,19 @@ test("if a file is refused for which what was sent waits, none of that is sent, 
   expect((await shownTexts(page)).filter((one) => one.includes("after it"))).toHaveLength(1);
 });
 
+test("why a file was refused stays in sight while others are added after it", async () => {
+  const { page } = await stage.enter("both-lots");
+  const limits = await holdLimits(page);
+  await beginToAdd(page, text("large.txt", 300_000));
+  await beginToAdd(page, text("good.txt"));
+  await say(page, "with both");
+  limits.answer();
+  await tray(page).getByText("good.txt").waitFor();
+  await eventually(() => page.locator("#composer-note").getByText("good.txt").count(), 0);
+  await page.getByRole("alert").getByText("“large.txt” is too large").waitFor({ timeout: 5_000 });
+  expect(await messageTo(page, "General").inputValue()).toBe("with both");
+});
+
 test("what is sent while it is asked whether to call a room waits for the answer, and goes only if that is yes", async () => {
   const { page } = await stage.enter("asker");
   const composer = messageTo(page, "General");

@@ -121,13 +121,15 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       setRefusals([closed]);
       return;
     }
-    const earlier = coming.length > 0 ? added.current : true;
+    // What waits for the earlier ones waits for these too, so its user sees why any of them was refused.
+    const isFirst = coming.length === 0;
+    const earlier = isFirst ? true : added.current;
     const refused = chooser()
       .then((choose) => choose(chat, slot, given))
       .catch((error: unknown) => [wordsOf(error)]);
     setComing((others) => [...others, ...given]);
     added.current = refused.then(async (words) => {
-      setRefusals(words);
+      setRefusals((others) => [...new Set([...(isFirst ? [] : others), ...words])]);
       setComing((all) => all.filter((file) => !given.includes(file)));
       return words.length === 0 && (await earlier);
     });
@@ -214,7 +216,8 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       return false;
     }
     setFault(null);
-    setRefusals([]);
+    // They may be why what waits behind it is not sent.
+    if (line.current.length === 1) setRefusals([]);
     show();
     onSent();
     return true;

@@ -483,6 +483,22 @@ test("a message waits for its files, and what is said after it waits too; a canc
   await page.getByRole("list", { name: "Files to send" }).getByText("never.txt").waitFor();
 });
 
+test("a file that a proxy does not let through fails its message, which says so", async () => {
+  const { page, context } = await stage.enter("proxied");
+  await context.route("**/api/files", (route) =>
+    route.request().method() === "POST"
+      ? route.fulfill({
+          status: 413,
+          contentType: "text/html",
+          body: "<h1>413 Request Entity Too Large</h1>",
+        })
+      : route.continue(),
+  );
+  await pick(page, text("big.txt"));
+  await say(page, "too big");
+  await message(page, "too big").getByText("Not sent. Too large: a proxy in front of the server").waitFor();
+});
+
 test("an upload goes on by itself after a cut and after a reload, and its message is sent once", async () => {
   const hal = await stage.enter("hal");
   const ida = await stage.enter("ida", { replica: 1 });

@@ -144,14 +144,23 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
         ...(method !== "GET" && { body: body instanceof Blob ? body : JSON.stringify(body ?? {}) }),
       });
       const text = await textOf(response, () => patience.renew());
-      answer = text === "" ? null : JSON.parse(text);
+      answer = text === "" ? null : response.ok ? JSON.parse(text) : jsonIn(text);
     } catch {
       throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
     } finally {
       patience.end();
     }
     if (response.ok) return answer as T;
-    throw toChatError(answer);
+    throw toChatError(answer, response.status);
+  }
+}
+
+/** What an answer says, or null: a proxy's own error page is no JSON. */
+export function jsonIn(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 
@@ -214,10 +223,15 @@ export function waitAfter({ retryAfterMs }: ChatError): number {
   return retryAfterMs ?? AGAIN_MS;
 }
 
-/** Turns a server's Failure into an error; anything else (a proxy's error page, say) counts as no answer. */
-export function toChatError(failure: unknown): ChatError {
+/**
+ * Turns a server's Failure into an error; anything else (a proxy's error page, say) counts as no answer, unless its HTTP
+ * status tells that the same request is too large each time.
+ */
+export function toChatError(failure: unknown, status?: number): ChatError {
   const { code, message, retryAfterMs, current } = (failure ?? {}) as Partial<Failure>;
   if (typeof code !== "string" || typeof message !== "string") {
+    if (status === 413)
+      return new ChatError("too_large", "Too large: a proxy in front of the server does not let it through.");
     return new ChatError("unreachable", "The server does not answer as it should. Try again in a moment.");
   }
   return new ChatError(code, withoutField(message), retryAfterMs, current);

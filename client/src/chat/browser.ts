@@ -106,15 +106,16 @@ function attempt<T>(read: () => T): T | undefined {
 
 /** `fetch` does not tell how far it is. */
 function upload(path: string, { headers, body, signal, progress }: Upload) {
-  return new Promise<{ ok: boolean; text: string }>((resolve, reject) => {
+  return new Promise<{ ok: boolean; status: number; text: string }>((resolve, reject) => {
     const request = new XMLHttpRequest();
     const fail = () => reject(new Error("No answer came"));
     request.open("POST", path);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", ({ loaded }) => progress(loaded));
-    request.addEventListener("load", () =>
-      resolve({ ok: request.status >= 200 && request.status < 300, text: request.responseText }),
-    );
+    request.addEventListener("load", () => {
+      const { status, responseText } = request;
+      resolve({ ok: status >= 200 && status < 300, status, text: responseText });
+    });
     request.addEventListener("error", fail);
     request.addEventListener("abort", fail);
     signal.addEventListener("abort", () => request.abort(), { once: true });

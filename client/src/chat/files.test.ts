@@ -107,6 +107,45 @@ test("a file that the server refuses fails its message, which leaves nothing onc
   tab.chat.close();
 });
 
+/** An upload that a proxy answers by its own page. */
+function turnedAway(status: number) {
+  const begun: string[] = [];
+  const upload = async (_path: string, { headers }: Parameters<World["upload"]>[1]) => {
+    begun.push(headers["X-File-Name"] ?? "");
+    return { ok: false, status, text: `<html><title>${status}</title></html>` };
+  };
+  return { begun, upload };
+}
+
+test.each([
+  [413, "too_large", "Too large: a proxy in front of the server does not let it through."],
+  [403, "forbidden", "A proxy in front of the server refuses “refused.txt”."],
+])(
+  "a file that a proxy refuses with %i fails its message, and is not uploaded again",
+  async (status, code, message) => {
+    const { begun, upload } = turnedAway(status);
+    const tab = openTab(undefined, upload);
+    await tab.signUp();
+    await tab.chat.addFiles("0", [given("refused.txt")]);
+    tab.chat.send("0");
+    await until(() => tab.states().includes("failed"));
+    expect(tab.chat.snapshot().outgoing[0]).toMatchObject({ failure: { code, message } });
+    expect(begun).toEqual(["refused.txt"]);
+    tab.chat.close();
+  },
+);
+
+test.each([404, 502, 503, 504])("a file that a proxy turns away with %i is tried again", async (status) => {
+  const { begun, upload } = turnedAway(status);
+  const tab = openTab(undefined, upload);
+  await tab.signUp();
+  await tab.chat.addFiles("0", [given("later.txt")]);
+  tab.chat.send("0");
+  await until(() => begun.length === 2);
+  expect(tab.states()).toEqual(["waiting"]);
+  tab.chat.close();
+});
+
 test.each([
   ["was changed", () => Promise.reject(new DOMException("It was changed.", "NotReadableError"))],
   ["was deleted, which looks empty", () => Promise.resolve(new ArrayBuffer(0))],

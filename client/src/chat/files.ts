@@ -1,11 +1,11 @@
 import type { RoomId, UploadedFile, UserId } from "@hubbub/server/protocol";
-import { ChatError, toChatError, type Api } from "./api.ts";
+import { ChatError, jsonIn, toChatError, type Api } from "./api.ts";
 import { filesSlot, isFilesSlot, type Drafts, type Slot } from "./drafts.ts";
 import { createNonce } from "./outbox.ts";
 import type { Scope } from "./scope.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import type { Chat } from "./store.ts";
-import type { FileStore, World } from "./world.ts";
+import type { FileStore, Upload, World } from "./world.ts";
 
 /** How many files are uploaded at once. */
 const AT_ONCE = 2;
@@ -21,7 +21,9 @@ type Word = { is: "whose"; key: string; here: boolean } | { is: "mine"; key: str
 /** What somebody has chosen to send; an image with its size in pixels. */
 export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
 
-type Needs = Pick<World, "clock" | "upload" | "openChannel"> & {
+type Needs = Pick<World, "clock" | "openChannel"> & {
+  /** As a World's; `status` is that of HTTP, where it is told. */
+  upload: (path: string, upload: Upload) => Promise<{ ok: boolean; status?: number; text: string }>;
   userId: UserId;
   store: FileStore;
   /** The keys of the files that were added in this tab. */
@@ -160,10 +162,14 @@ export function createFiles(needs: Needs) {
           throw new ChatError("unreachable", "Another tab uploads it.");
         if (bytes === null)
           throw new ChatError("invalid", `“${file.name}” is not on this device any more. Add it again.`);
-        const { ok, text } = await send(file, bytes, roomId, signal);
-        const answer = parse(text);
-        if (!ok) throw toChatError(answer);
-        return (answer as UploadedFile).id;
+        const { ok, status, text } = await send(file, bytes, roomId, signal);
+        const answer = jsonIn(text);
+        if (ok) return (answer as UploadedFile).id;
+        const error = toChatError(answer, status);
+        // A proxy that starts its servers anew answers 404 or 50x: these pass.
+        if (error.code === "unreachable" && status === 403)
+          throw new ChatError("forbidden", `A proxy in front of the server refuses “${file.name}”.`);
+        throw error;
       } finally {
         leave();
       }
@@ -197,12 +203,4 @@ export async function isReadable(bytes: Blob): Promise<boolean> {
     .arrayBuffer()
     .catch(() => null);
   return first?.byteLength === 1;
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

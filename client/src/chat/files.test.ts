@@ -1,10 +1,14 @@
 import type { Message } from "@hubbub/server/protocol";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { both, person, PATIENCE_MS, replicas, until, type House } from "../../../server/src/testing.ts";
 import { createChatClient } from "./chat.ts";
-import { threadSlot } from "./drafts.ts";
+import { createApi } from "./api.ts";
+import { createDrafts, threadSlot } from "./drafts.ts";
+import { createFiles } from "./files.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
-import type { World } from "./world.ts";
+import { createScope } from "./scope.ts";
+import { initialState } from "./state/state.ts";
+import { systemClock, type World } from "./world.ts";
 
 let house: House;
 beforeAll(async () => {
@@ -271,6 +275,49 @@ test("a file is left to the tab in which it was added, which may alone have its 
   end();
   await until(() => second.storedWith("large.txt") !== undefined);
   for (const { chat } of [first, second]) chat.close();
+});
+
+test.each([
+  ["half is on its way is cut off after a minute", 0.5, 60],
+  ["the system has taken everything is cut off once also a very slow line had carried it", 1, 60 + 800],
+])("an upload without an answer of which %s", async (_, part, seconds) => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const profile = createProfile();
+  const body = new Blob([new Uint8Array(1_600_000)]);
+  const store = profile.openFiles("1");
+  await store.put("key", body);
+  const scope = createScope(systemClock);
+  let isCut = false;
+  const files = createFiles({
+    clock: systemClock,
+    upload: (_path, { signal, progress }) => {
+      progress(part * body.size);
+      return new Promise((__, reject) =>
+        signal.addEventListener("abort", () => {
+          isCut = true;
+          reject(new Error("aborted"));
+        }),
+      );
+    },
+    openChannel: (name, heard) => profile.openChannel(name, heard),
+    userId: "1",
+    store,
+    ours: new Set(["key"]),
+    ready: () => true,
+    scope,
+    chat: { state: initialState, dispatch: () => {} },
+    api: createApi(() => Promise.reject(new Error("not asked"))),
+    drafts: createDrafts("1", profile.openDrafts(), () => {}),
+  });
+  const file = { key: "key", name: "slow.bin", type: "", size: body.size };
+  const end = files.upload(file, "0", new AbortController().signal).catch((error: unknown) => error);
+  await vi.advanceTimersByTimeAsync(seconds * 1_000 - 1);
+  expect(isCut).toBe(false);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(isCut).toBe(true);
+  expect(await end).toMatchObject({ code: "unreachable" });
+  scope.close();
 });
 
 test("a log-out forgets all files, and nobody else who uses the browser gets them", async () => {

@@ -9,8 +9,13 @@ import type { FileStore, Upload, World } from "./world.ts";
 
 /** How many files are uploaded at once. */
 const AT_ONCE = 2;
-/** An upload of which nothing has moved for so long is cut off, and begun anew. */
+/** An upload of which nothing has moved, or been answered, for so long is cut off, and begun anew. */
 const STALLED_MS = 60_000;
+/**
+ * What has moved is what the system has taken, which may be a whole file long before the line has carried it: nothing
+ * tells how far that is, so the answer is waited for as long as a very slow line (2 kB/s) may take.
+ */
+const SLOWEST_BYTES_PER_MS = 2;
 const FORGOTTEN_MS = 3_600_000;
 /** How long other tabs have to say that a file is theirs. */
 const ASKED_MS = 1_000;
@@ -87,7 +92,8 @@ export function createFiles(needs: Needs) {
     let giveUp = () => {};
     function progress(bytes: number) {
       giveUp();
-      giveUp = clock.after(STALLED_MS, () => stalled.abort());
+      const carriedMs = bytes < body.size ? 0 : body.size / SLOWEST_BYTES_PER_MS;
+      giveUp = clock.after(STALLED_MS + carriedMs, () => stalled.abort());
       chat.dispatch({ type: "upload", key, part: body.size === 0 ? 0 : Math.min(1, bytes / body.size) });
     }
     progress(0);

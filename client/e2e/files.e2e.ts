@@ -462,7 +462,7 @@ test("a message waits for its files, and what is said after it waits too; a canc
   await say(page, "elsewhere");
   await eventually(() => page.locator("[data-seq]").filter({ hasText: "elsewhere" }).count(), 1);
   await room(page, "General").click();
-  await message(page, "after it").waitFor();
+  await message(page, "after it").getByText("Waits for the files before it").waitFor();
   expect(await message(page, "after it").locator("[data-seq]").count()).toBe(0);
   await uploads.let();
   for (const one of [fay, gus]) {

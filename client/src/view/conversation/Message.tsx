@@ -2,7 +2,7 @@ import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useId, useMemo, useRef, useState, type ReactNode } from "react";
 import { editSlot } from "../../chat/drafts.ts";
 import type { ThreadLine } from "../../chat/state/folding.ts";
-import { isMeant, nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
+import { isMeant, isUnderWay, nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
@@ -306,6 +306,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
   const edited = useChat((state) => state.drafts.has(editSlot(entry.nonce)));
   const closed = useClosed(entry.roomId) !== null;
   const slow = useSlow(entry.roomId) !== null;
+  const behind = useChat((state) => state.outgoing.some((other) => holdsUp(other, entry)));
   // Another tab, or this one before a reload, may have begun it: then the focus stays where it is.
   const [editing, setEditing] = useState<"here" | "elsewhere" | null>(null);
   if (edited && editing === null) setEditing("elsewhere");
@@ -351,11 +352,17 @@ const OutgoingMessage = memo(function OutgoingMessage({
           <Uploading entry={entry} online={online} onDone={onDone} />
         </Suspense>
       ) : (
-        <Progress state={entry.state} online={online} slow={slow} unkept={entry.unkept} />
+        <Progress state={entry.state} online={online} behind={behind} slow={slow} unkept={entry.unkept} />
       )}
     </Row>
   );
 });
+
+/** Whether files of the first are to be uploaded before the second may be sent. */
+function holdsUp(first: Outgoing, second: Outgoing): boolean {
+  const isBefore = first.roomId === second.roomId && first.created < second.created;
+  return isBefore && isUnderWay(first) && nextUpload(first) !== undefined;
+}
 
 type FailedProps = Pick<OutgoingProps, "onEdit" | "onDone"> & { entry: Outgoing & { state: "failed" } };
 
@@ -459,19 +466,23 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
 type ProgressProps = {
   state: "waiting" | "sending" | "unconfirmed";
   online: boolean;
+  /** Files of an earlier message are still to be uploaded. */
+  behind: boolean;
   slow: boolean;
   unkept: Outgoing["unkept"];
 };
 
-function Progress({ state, online, slow, unkept }: ProgressProps) {
+function Progress({ state, online, behind, slow, unkept }: ProgressProps) {
   const words =
     state === "unconfirmed"
       ? "Not confirmed yet, trying again"
       : !online
         ? "Waits for the connection"
-        : slow && state === "waiting"
-          ? "Waits for slow mode"
-          : "Sending";
+        : behind && state === "waiting"
+          ? "Waits for the files before it"
+          : slow && state === "waiting"
+            ? "Waits for slow mode"
+            : "Sending";
   return (
     <span className={css.mark} title={words}>
       <Icon name="clock" />

@@ -361,7 +361,7 @@ test("a failed message is edited together with its files", async () => {
 test("a failed message that is edited, and sent before what handles files has heard of it, has its files", async () => {
   const profile = createProfile();
   const refusal = JSON.stringify({ code: "forbidden", message: "Not now." });
-  const first = openTab(profile, async () => ({ ok: false, text: refusal }));
+  const first = openTab(profile, async () => ({ ok: false, status: 403, text: refusal }));
   await first.signUp();
   await first.chat.addFiles("0", [given("precious.txt")]);
   first.chat.setDraft("0", "precious");

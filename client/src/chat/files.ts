@@ -5,7 +5,7 @@ import { createNonce } from "./outbox.ts";
 import type { Scope } from "./scope.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import type { Chat } from "./store.ts";
-import type { FileStore, Upload, World } from "./world.ts";
+import type { FileStore, World } from "./world.ts";
 
 /** How many files are uploaded at once. */
 const AT_ONCE = 2;
@@ -13,9 +13,10 @@ const AT_ONCE = 2;
 const STALLED_MS = 60_000;
 /**
  * What has moved is what the system has taken, which may be a whole file long before the line has carried it: nothing
- * tells how far that is, so the answer is waited for as long as a very slow line (2 kB/s) may take.
+ * tells how far that is, so the answer is waited for as long as a very slow line (2 kB/s) may take for what systems take.
  */
 const SLOWEST_BYTES_PER_MS = 2;
+const TAKEN_MOST = 8_000_000;
 const FORGOTTEN_MS = 3_600_000;
 /** How long other tabs have to say that a file is theirs. */
 const ASKED_MS = 1_000;
@@ -26,9 +27,7 @@ type Word = { is: "whose"; key: string; here: boolean } | { is: "mine"; key: str
 /** What somebody has chosen to send; an image with its size in pixels. */
 export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
 
-type Needs = Pick<World, "clock" | "openChannel"> & {
-  /** As a World's; `status` is that of HTTP, where it is told. */
-  upload: (path: string, upload: Upload) => Promise<{ ok: boolean; status?: number; text: string }>;
+type Needs = Pick<World, "clock" | "openChannel" | "upload"> & {
   userId: UserId;
   store: FileStore;
   /** The keys of the files that were added in this tab. */
@@ -92,7 +91,7 @@ export function createFiles(needs: Needs) {
     let giveUp = () => {};
     function progress(bytes: number) {
       giveUp();
-      const carriedMs = bytes < body.size ? 0 : body.size / SLOWEST_BYTES_PER_MS;
+      const carriedMs = bytes < body.size ? 0 : Math.min(body.size, TAKEN_MOST) / SLOWEST_BYTES_PER_MS;
       giveUp = clock.after(STALLED_MS + carriedMs, () => stalled.abort());
       chat.dispatch({ type: "upload", key, part: body.size === 0 ? 0 : Math.min(1, bytes / body.size) });
     }

@@ -141,7 +141,7 @@ export function headlessWorld(
       const own = { ...headers, origin: address, cookie: profile.cookie() };
       const response = await fetch(`${address}${path}`, { method: "POST", body, signal, headers: own });
       progress(body.size);
-      return { ok: response.ok, text: await response.text() };
+      return { ok: response.ok, status: response.status, text: await response.text() };
     },
     locks: undefined,
     openChannel: (channel, heard) => profile.openChannel(channel, heard),

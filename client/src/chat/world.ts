@@ -18,7 +18,7 @@ export type World = {
    * Posts one file with the session's cookie, and tells how many of its bytes are on their way. Rejects if no answer
    * comes.
    */
-  upload: (path: string, upload: Upload) => Promise<{ ok: boolean; text: string }>;
+  upload: (path: string, upload: Upload) => Promise<{ ok: boolean; status: number; text: string }>;
   /** Elects the leading tab. Without locks every tab leads. */
   locks: Pick<LockManager, "request"> | undefined;
   /** Joins the channel of this name between the tabs of a browser. */

@@ -117,11 +117,14 @@ export function Uploading({ entry, online, onDone }: UploadingProps) {
   const { files = [] } = entry;
   const part = useChat(({ uploads }) => partOf(files, uploads));
   const isMoving = useChat(({ uploads }) => files.some(({ key }) => uploads.has(key)));
+  const isTaken = useChat(({ uploads }) => files.some(({ key }) => uploads.get(key) === 1));
   const names = files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`;
   const words = !online
     ? "Waits for the connection"
     : isMoving
-      ? `Uploading, ${Math.floor(part * 100)} %`
+      ? isTaken
+        ? "Uploading: the server has not answered yet"
+        : `Uploading, ${Math.floor(part * 100)} %`
       : "Waits to be uploaded";
   return (
     <span className={css.uploading}>

@@ -436,6 +436,32 @@ describe("a backup", () => {
     expect(await files.used(mary.user.id)).toBe(1);
   });
 
+  it("is restored whole, and then mended, in whatever order Redis names the keys that are mended", async () => {
+    const config = await small();
+    const from = createKeys(config.keyPrefix);
+    await redis.hset(from.roomFiles("1:2"), { before: "#1", beyond: "#2" });
+    await redis.hset(from.filesSizes, { before: "1:10", beyond: "1:20", arriving: "1:30" });
+    await redis.zadd(from.filesDue, 1, "arriving");
+    await redis.zadd(from.changed("1:2"), 7, "@1");
+    await redis.zadd(from.pins("1:2"), 7, "2");
+    await redis.sadd(from.userRooms("2"), "99");
+    // Few keys would all be read at once.
+    for (let count = 0; count < 300; count += 1) await redis.zadd(from.thread("1:2", count), 1, "1");
+    const file = fileName();
+    await backup(config, file, whole);
+    // It differs from prefix to prefix.
+    for (let count = 0; count < 12; count += 1) {
+      const target = configOf();
+      const keys = createKeys(target.keyPrefix);
+      expect(await restore(target, file, { again: false })).toMatchObject({ mended: 1 });
+      expect(await redis.hgetall(keys.roomFiles("1:2"))).toEqual({ before: "#1" });
+      expect((await redis.zrange(keys.filesDue, 0, "-1")).toSorted()).toEqual(["arriving", "beyond"]);
+      expect(await redis.hget(keys.meta("1:2"), "rev")).toBe("7");
+      expect(await redis.zcard(keys.pins("1:2"))).toBe(0);
+      expect((await redis.smembers(keys.userRooms("2"))).toSorted()).toEqual(["0", "1:2"]);
+    }
+  });
+
   it("holds of a long list of a room what its head covers, and the restore compares all of it", async () => {
     const { first, config, room } = await livedIn();
     const listed = ["thread:1", "mentions:1", "deleted", "pins"].map(

@@ -214,9 +214,15 @@ const ROOM_FILES = /^\{room:[\d:]+\}:files$/;
 /** Files that are noted in one command. */
 const FILES_AT_ONCE = 500;
 
+/** May run twice. */
+type Mend = () => Promise<unknown>;
+
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
- * were busy during the backup: see `mend` and `fitToHead`. Where a key is of the wrong type, nothing is mended.
+ * were busy during the backup: see `deafIn` and `fitToHead`. Where a key is of the wrong type, nothing is mended.
+ *
+ * No mend may begin before all is read and compared: Redis names its keys in any order, so a mend would write to a key
+ * that is still to be read, and that would not be what the file holds.
  */
 async function compareAndMend(
   redis: RedisClient,
@@ -225,33 +231,31 @@ async function compareAndMend(
   sessions: boolean,
 ): Promise<number> {
   const found = new Tally();
+  const mends: Mend[] = [];
   let mended = 0;
-  // A key is mended once it is read whole: what goes would shift the rest of it, and some of that would not be read.
-  const parts: Values[] = [];
   /** Files that a message has. */
   const held = new Set<string>();
-  const mendRead = async () => {
-    for (const part of parts.splice(0)) {
-      mended += await unlessWrongType(mend(redis, keys, part), 0);
-      await unlessWrongType(fitToHead(redis, keys, part), undefined);
-    }
-  };
   for await (const item of readContents(redis, keys, { sessions })) {
     found.add(item);
     if (!("name" in item)) continue;
-    if (item.name !== parts[0]?.name) await mendRead();
     if (ROOM_FILES.test(item.name))
       for (const [id, holder] of item.values) if (String(holder).startsWith("#")) held.add(String(id));
-    if (USER_ROOMS.test(item.name) || ROOM_LIST.test(item.name)) parts.push(item);
+    const key = keyOf(keys, item.name);
+    const deaf = await unlessWrongType(deafIn(redis, keys, item), []);
+    mended += deaf.length;
+    if (deaf.length > 0) mends.push(() => redis.srem(key, ...deaf));
+    const fitted = await unlessWrongType(fitToHead(redis, keys, item), undefined);
+    if (fitted) mends.push(fitted);
   }
-  await mendRead();
+  if (found.sum() !== wanted.sum())
+    throw stop(
+      `What is in Redis now is not what the backup holds: ${describe(found.counts)}, and not ${describe(wanted.counts)}. ` +
+        "Was something else writing?",
+      70,
+    );
+  for (const mend of mends) await unlessWrongType(persist(mend), undefined);
   await mendFiles(redis, keys, held);
-  if (found.sum() === wanted.sum()) return mended;
-  throw stop(
-    `What is in Redis now is not what the backup holds: ${describe(found.counts)}, and not ${describe(wanted.counts)}. ` +
-      "Was something else writing?",
-    70,
-  );
+  return mended;
 }
 
 /**
@@ -274,10 +278,10 @@ async function mendFiles(redis: RedisClient, keys: Keys, held: ReadonlySet<strin
   await persist(() => redis.del(keys.filesUsed));
 }
 
-/** Removes from people's lists the rooms that they were leaving, because they would hear nothing there. */
-async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<number> {
+/** The rooms in somebody's list that they were leaving: they would hear nothing there. */
+async function deafIn(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<string[]> {
   const user = USER_ROOMS.exec(name)?.[1];
-  if (user === undefined) return 0;
+  if (user === undefined) return [];
   const rooms = values.map(([id]) => String(id)).filter(keepsRecords);
   const listed = await Promise.all(
     rooms.map((room) => {
@@ -289,38 +293,41 @@ async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): P
       return unlessWrongType(inside, 1);
     }),
   );
-  const deaf = rooms.filter((_, index) => listed[index] === 0);
-  return deaf.length === 0 ? 0 : persist(() => redis.srem(keys.userRooms(user), ...deaf));
+  return rooms.filter((_, index) => listed[index] === 0);
 }
 
 /**
  * Takes from a room's lists what was said after its head was read: the next messages get those numbers. Raises its last
- * `rev` to that of rows that were changed after it, or nobody would believe the next changes.
+ * `rev` to that of rows that were changed after it, or nobody would believe the next changes. Writes nothing, and
+ * answers what is to be done, if anything.
  */
-async function fitToHead(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<void> {
+async function fitToHead(
+  redis: RedisClient,
+  keys: Keys,
+  { name, values }: Values,
+): Promise<Mend | undefined> {
   const [, room, list] = ROOM_LIST.exec(name) ?? [];
-  if (room === undefined) return;
+  if (room === undefined) return undefined;
   const [seq = null, rev, date, hash] = await persist(() =>
     redis.hmget(keys.meta(room), "seq", "rev", "date", "hash"),
   );
-  const isBeyond = (number: string) => Number(number) > Number(seq);
-  // Of a log whose head is damaged everything was kept.
-  const isDamaged = async () => seq !== null && !(await hasHead(redis, keys, room, { seq, date, hash }));
   if (list === "changed") {
     const newest = await persist(() => newestChange(redis, keys, room));
-    if (newest.rev > Number(rev)) await persist(() => redis.hset(keys.meta(room), newest));
-  } else if (list === "files") {
-    const ids = values.flatMap(([id, holder = ""]) =>
-      String(holder).startsWith("#") && isBeyond(String(holder).slice(1)) ? [String(id)] : [],
-    );
-    if (ids.length === 0 || (await isDamaged())) return;
-    await persist(() => redis.hdel(keyOf(keys, name), ...ids));
-    // Nobody has them: the collector finds that out.
-    await persist(() => redis.zadd(keys.filesDue, ...ids.flatMap((id) => [Date.now(), id])));
-  } else {
-    const seqs = values.map(([member]) => String(member)).filter(isBeyond);
-    if (seqs.length > 0 && !(await isDamaged())) await persist(() => redis.zrem(keyOf(keys, name), ...seqs));
+    return newest.rev > Number(rev) ? () => redis.hset(keys.meta(room), newest) : undefined;
   }
+  const seqOf = ([member, holder]: Buffer[]) =>
+    list === "files" ? /^#(\d+)$/.exec(String(holder))?.[1] : String(member);
+  const beyond = values.flatMap((value) => (Number(seqOf(value)) > Number(seq) ? [String(value[0])] : []));
+  // Of a log whose head is damaged everything was kept.
+  if (beyond.length === 0 || (seq !== null && !(await hasHead(redis, keys, room, { seq, date, hash }))))
+    return undefined;
+  const key = keyOf(keys, name);
+  if (list !== "files") return () => redis.zrem(key, ...beyond);
+  return async () => {
+    await redis.hdel(key, ...beyond);
+    // Nobody has them: the collector finds that out.
+    await redis.zadd(keys.filesDue, ...beyond.flatMap((id) => [Date.now(), id]));
+  };
 }
 
 function keyOf(keys: Keys, name: string): Buffer {

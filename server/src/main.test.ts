@@ -6,6 +6,7 @@ import {
   PATIENCE_MS,
   Browser,
   connect,
+  isAlive,
   ownRedis,
   replicas,
   serverProcess,
@@ -179,6 +180,52 @@ it("an unhandled error ends the process with code 1 and is logged without the va
     expect(await server.ended).toBe(1);
     expect(server.output()).toContain("ended by an error that nobody handled");
     expect(server.output()).not.toContain("Ʃ");
+  } finally {
+    await house.close();
+  }
+});
+
+it.each(["1", "2"])(
+  "a signal at the very moment when it says that it listens drains it, with WORKERS=%s",
+  async (workers) => {
+    const house = await replicas(0);
+    const hasty = `const write = process.stdout.write;
+    process.stdout.write = function (text, ...rest) {
+      const written = write.call(this, text, ...rest);
+      if (String(text).startsWith("Hubbub listens")) process.kill(process.pid, "SIGTERM");
+      return written;
+    };`;
+    try {
+      const server = await serverProcess({
+        ...house.env,
+        WORKERS: workers,
+        NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(hasty)}`,
+      });
+      expect(await server.ended).toBe(0);
+    } finally {
+      await house.close();
+    }
+  },
+);
+
+it("a signal during the start of several workers ends them all, and the primary after them", async () => {
+  const house = await replicas(0);
+  const hasty = `import cluster from "node:cluster";
+    cluster.on("fork", (worker) => console.log("worker " + worker.process.pid));
+    let count = 0;
+    cluster.on("online", () => (count += 1) === 3 && process.kill(process.pid, "SIGTERM"));`;
+  const server = serverProcess({
+    ...house.env,
+    WORKERS: "3",
+    NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(hasty)}`,
+  });
+  try {
+    const said = await server.then(() => "it listens", String);
+    expect(said).toMatch(/ended with 0: /);
+    expect(said).not.toMatch(/^ +at /m);
+    const workers = [...said.matchAll(/worker (\d+)$/gm)].map(([, pid]) => Number(pid));
+    expect(workers.length).toBe(3);
+    expect(workers.filter(isAlive)).toEqual([]);
   } finally {
     await house.close();
   }

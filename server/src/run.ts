@@ -18,6 +18,21 @@ function readEnvironment(): Config {
   }
 }
 
+let running: { address: string; close: () => Promise<void> } | undefined;
+let isStopping = false;
+
+/** Drains what runs. A start, which may wait for Redis for minutes, ends at once: its workers first, if it has some. */
+function stop(): void {
+  isStopping = true;
+  if (running) {
+    void running.close().then(() => process.exit(0));
+    return;
+  }
+  const workers = Object.values(cluster.workers ?? {});
+  if (workers.length === 0) process.exit(0);
+  for (const worker of workers) worker?.process.kill("SIGTERM");
+}
+
 try {
   const config = readEnvironment();
   // Logs go to stderr; stdout gets one line: where the server listens.
@@ -27,19 +42,22 @@ try {
     log.fatal({ reason: reasonOf(error), stack: framesOf(error) }, "ended by an error that nobody handled");
     process.exit(1);
   });
+  // Before anything runs that a signal could leave half done, and before anybody hears that it listens.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, stop);
   // The workers share the primary's environment.
   if (cluster.isPrimary)
     heed([...checkEnvironment(process.env, config), ...checkClient(config), ...checkProcess()], log);
   const alone = config.workers === 1 || cluster.isWorker;
-  const running = await (alone ? startServer(config, log) : startWorkers(config, log));
-  if (cluster.isPrimary) {
+  running = await (alone ? startServer(config, log) : startWorkers(config, log));
+  if (isStopping) stop();
+  else if (cluster.isPrimary) {
     // It may be closed, or on a full disk.
     process.stdout.on("error", () => undefined);
     process.stdout.write(`Hubbub listens on ${running.address}\n`);
   }
-  const stop = () => void running.close().then(() => process.exit(0));
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, stop);
 } catch (error) {
+  // The start failed because its workers were ended.
+  if (isStopping) process.exit(0);
   process.stderr.write(`${wordsOf(error)}\n`);
   process.exit(69);
 }

@@ -6,7 +6,7 @@ import {
   type Server,
 } from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
-import type { AddressInfo } from "node:net";
+import { createServer as createListener, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -146,6 +146,42 @@ describe("the doctor, for a running replica", () => {
     expect(await about(["replica"], url.replace("http:", "https:"))).toEqual([
       expect.stringMatching(/^refuse what answers at https:.* does not speak HTTPS \(EPROTO\)/),
     ]);
+  });
+});
+
+/** A server that takes connections, and does with them what `answer` does. */
+async function listener(answer: (socket: Socket) => void): Promise<number> {
+  const server = createListener((socket) => answer(socket.on("error", () => undefined)));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+describe("the doctor, where something listens and hangs", () => {
+  const hangs = "refuse something listens at http://127.0.0.1:PORT, and does not answer within 5 s: it hangs";
+
+  it.each([
+    ["that never answers", () => undefined],
+    [
+      "that sends a byte from time to time",
+      (socket: Socket) => {
+        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+        const timer = setInterval(() => socket.write("."), 1_000);
+        socket.on("close", () => clearInterval(timer));
+      },
+    ],
+  ])("refuses a replica of this machine %s, and ends", async (_, answer) => {
+    const port = String(await listener(answer));
+    const found = await examine({ ...env, PORT: port }, undefined);
+    const said = found
+      .filter((each) => each.about === "replica")
+      .map(({ level, says }) => `${level} ${says}`);
+    expect(said).toEqual([hangs.replace("PORT", port)]);
+  });
+
+  it("notes that nothing listens here yet", async () => {
+    const found = await examine({ ...env, PORT: "1" }, undefined);
+    expect(found.find((each) => each.about === "replica")).toMatchObject({ level: "note" });
   });
 });
 

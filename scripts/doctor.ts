@@ -36,7 +36,7 @@ person, where there is one, to see the cookie.
 
 Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would refuse.`;
 
-/** How long Redis' memory is watched, and the timeout of a request. */
+/** How long Redis' memory is watched, and how long a request may take until it is answered whole. */
 const WATCH_MS = 3_000;
 const ANSWER_MS = 5_000;
 /** Clocks that differ more confuse logs and certificates; Hubbub itself does not depend on them. */
@@ -210,7 +210,10 @@ function clock(whose: string, off: number): Finding {
 
 type Answer = { status: number; headers: IncomingMessage["headers"]; body: string; from: string };
 
-/** Sends one request; `upgrade` asks for a WebSocket. Throws the system's error. */
+/** The code of our own error when the other side takes a connection and then hangs. */
+const HANGS = "HANGS";
+
+/** Sends one request; `upgrade` asks for a WebSocket. Throws the system's error, or one with the code HANGS. */
 function ask(
   url: string,
   options: {
@@ -232,7 +235,6 @@ function ask(
     const request = (url.startsWith("https:") ? requestHttps : requestHttp)(url, {
       method: options.method ?? "GET",
       agent: false,
-      timeout: ANSWER_MS,
       ...(options.localAddress && { localAddress: options.localAddress }),
       headers: {
         origin: new URL(url).origin,
@@ -244,7 +246,12 @@ function ask(
     });
     let from = "";
     request.once("socket", (socket) => socket.once("connect", () => (from = socket.localAddress ?? "")));
-    request.once("timeout", () => request.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
+    // A timeout of the request's own would begin anew with each byte.
+    AbortSignal.timeout(ANSWER_MS).addEventListener("abort", () => {
+      const late = new Error(`no whole answer within ${ANSWER_MS} ms`);
+      reject(Object.assign(late, { code: from === "" ? "ETIMEDOUT" : HANGS }));
+      request.destroy();
+    });
     request.once("error", reject);
     request.once("upgrade", ({ statusCode, headers }, socket) => {
       socket.destroy();
@@ -293,7 +300,10 @@ async function checkRunning(
   try {
     alive = await ask(`${url}/healthz`);
   } catch (error) {
-    say(given ? "refuse" : "note", "replica", ...whyUnread(url, systemCode(error) || String(error)));
+    const why = systemCode(error) || String(error);
+    // Before a start nothing listens here yet.
+    const isUnstarted = given === undefined && why === "ECONNREFUSED";
+    say(isUnstarted ? "note" : "refuse", "replica", ...whyUnread(url, why));
     return found;
   }
   if (alive.status !== 200 || !alive.body.includes('"ok"')) {
@@ -371,6 +381,11 @@ function whyUnread(url: string, why: string): [says: string, cure: string] {
     return [
       `what answers at ${url} has a certificate that this machine does not accept (${why})`,
       "a certificate for this name from a known authority, or NODE_EXTRA_CA_CERTS",
+    ];
+  if (why === HANGS)
+    return [
+      `something listens at ${url}, and does not answer within ${ANSWER_MS / 1_000} s: it hangs`,
+      "look whether its process is stopped or busy, and at its log; then start it again",
     ];
   if (why.startsWith("HPE_"))
     return [`what answers at ${url} does not speak HTTP (${why})`, "ask with https://, or at another port"];

@@ -66,15 +66,8 @@ async function about(what: string[], url?: string): Promise<string[]> {
 
 describe("the doctor, for a running replica", () => {
   it("reports working WebSockets, clocks, memory, and that the server believes a forged header", async () => {
-    const found = await about([
-      "replica",
-      "WebSocket",
-      "clock",
-      "memory",
-      "X-Forwarded-For",
-      "cookie",
-      "files",
-    ]);
+    const what = ["replica", "WebSocket", "clock", "memory", "X-Forwarded-For", "cookie", "files"];
+    const found = await about(what, `http://127.0.0.1:${env["PORT"]}`);
     const stored = found.find((line) => line.startsWith(`note ${env["FILES_URL"]} takes`)) ?? "";
     expect(stored).toMatch(/ takes a file and gives it back, in \d+ ms$/);
     expect(found.join("\n")).toMatch(/^note Redis's clock agrees/m);
@@ -83,6 +76,38 @@ describe("the doctor, for a running replica", () => {
     expect(found.join("\n")).toMatch(/^note WebSockets reach the server/m);
     // TRUST_PROXY is 1, but there is no proxy.
     expect(found.join("\n")).toMatch(/^warn the server believes the address that anybody writes/m);
+  });
+
+  it("finds nothing wrong with a replica that only its proxy for HTTPS may reach, though it is asked directly", async () => {
+    const port = String(await freePort());
+    const own = await ownRedis({ persistent: true });
+    onTestFinished(() => own.close());
+    const given = {
+      ...env,
+      REDIS_URL: own.url,
+      PORT: port,
+      PUBLIC_URL: "https://chat.example.org",
+      COOKIE_SECURE: "on",
+      TRUST_PROXY: "1",
+    };
+    const started = await newServer(0, given);
+    onTestFinished(() => started.close());
+    const replica = await started.addReplica();
+    const joe = { username: "Joe", password: "correct horse" };
+    const made = await fetch(`${replica.address}/api/users`, {
+      method: "POST",
+      headers: {
+        origin: "https://chat.example.org",
+        "x-forwarded-proto": "https",
+        "content-type": "application/json",
+      },
+      body: JSON.stringify(joe),
+    });
+    expect(made.status).toBe(201);
+    await started.redis.set(started.keys.demo, JSON.stringify([joe]));
+    const found = await examine(started.env, undefined);
+    expect(found.filter(({ level }) => level !== "note")).toEqual([]);
+    expect(found.find((each) => each.about === "cookie")?.says).toMatch(/has .*Secure$/);
   });
 
   it("reports a proxy that drops Upgrade and hides the client's address", async () => {

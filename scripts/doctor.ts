@@ -213,17 +213,17 @@ type Answer = { status: number; headers: IncomingMessage["headers"]; body: strin
 /** The code of our own error when the other side takes a connection and then hangs. */
 const HANGS = "HANGS";
 
-/** Sends one request; `upgrade` asks for a WebSocket. Throws the system's error, or one with the code HANGS. */
-function ask(
-  url: string,
-  options: {
-    method?: string;
-    headers?: Record<string, string>;
-    body?: unknown;
-    upgrade?: boolean;
-    localAddress?: string;
-  } = {},
-): Promise<Answer> {
+type Asked = {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: unknown;
+  /** Asks for a WebSocket. */
+  upgrade?: boolean;
+  localAddress?: string;
+};
+
+/** Sends one request. Throws the system's error, or one with the code HANGS. */
+function ask(url: string, options: Asked = {}): Promise<Answer> {
   const body = options.body === undefined ? "" : JSON.stringify(options.body);
   const upgrade = {
     connection: "Upgrade",
@@ -237,7 +237,6 @@ function ask(
       agent: false,
       ...(options.localAddress && { localAddress: options.localAddress }),
       headers: {
-        origin: new URL(url).origin,
         "x-forwarded-for": INVENTED,
         ...(body && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
         ...(options.upgrade && upgrade),
@@ -269,6 +268,34 @@ function ask(
   });
 }
 
+/** A replica, and the address at which people reach it, as what is sent to it says. */
+type Running = {
+  url: string;
+  page: string;
+  /** Whether what stands between people and the replica is asked too. */
+  isThroughProxy: boolean;
+  /** On this machine. */
+  isLocal: boolean;
+  ask: (path: string, options?: Asked) => Promise<Answer>;
+};
+
+/** Without a given address it is asked directly, and hears what its proxy would tell it: it may refuse anybody else. */
+function runningAt(config: Config, given: string | undefined): Running {
+  const isEverywhere = config.host === "0.0.0.0" || config.host === "::";
+  const url = given ?? addressOf(isEverywhere ? "127.0.0.1" : config.host, config.port);
+  const page = given ?? config.publicOrigins[0] ?? url;
+  const { host, origin, protocol } = new URL(page);
+  const isForwarded = given === undefined && protocol === "https:" && config.trustProxy > 0;
+  const told = { host, origin, ...(isForwarded && { "x-forwarded-proto": "https" }) };
+  return {
+    url,
+    page,
+    isThroughProxy: given !== undefined,
+    isLocal: /^(?:127\.|\[?::1|localhost)/.test(new URL(url).hostname),
+    ask: (path, options) => ask(`${url}${path}`, { ...options, headers: { ...told, ...options?.headers } }),
+  };
+}
+
 /** What Hubbub's own refusal says; undefined if another program answered. */
 function fieldOf({ body }: Answer, field: "code" | "message"): string | undefined {
   const answer = parseJson(body);
@@ -290,15 +317,14 @@ async function checkRunning(
   points: (address: string) => Promise<number>,
   told: readonly Finding[],
 ): Promise<Finding[]> {
-  const url =
-    given ??
-    addressOf(config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host, config.port);
+  const running = runningAt(config, given);
+  const { url, isLocal } = running;
   const found: Finding[] = [];
   const say = (level: Finding["level"], about: string, says: string, cure: string) =>
     found.push({ level, about, says, cure });
   let alive: Answer;
   try {
-    alive = await ask(`${url}/healthz`);
+    alive = await running.ask("/healthz");
   } catch (error) {
     const why = systemCode(error) || String(error);
     // Before a start nothing listens here yet.
@@ -319,7 +345,7 @@ async function checkRunning(
   const sent = Date.parse(alive.headers.date ?? "");
   if (Number.isFinite(sent)) found.push(clock("the server", Math.trunc((sent - Date.now()) / 1_000) * 1_000));
 
-  const ready = await ask(`${url}/readyz`);
+  const ready = await running.ask("/readyz");
   if (ready.status === 503) {
     const why = fieldOf(ready, "message");
     if (why === undefined)
@@ -335,15 +361,14 @@ async function checkRunning(
   for (const warning of warningsOf(ready))
     if (!told.some((finding) => warning === `${sentenceOf(finding)}.`))
       say("warn", "readiness", `it warns: ${warning}`, "docs/operations.md says more");
-  const local = /^(?:127\.|\[?::1|localhost)/.test(new URL(url).hostname);
-  if (!local && ready.status === 200)
+  if (!isLocal && ready.status === 200)
     say(
       "warn",
       "readiness",
       "/readyz answers to everybody",
       "let the proxy answer 404 for /readyz and /metrics",
     );
-  if (!local && url.startsWith("http:"))
+  if (!isLocal && url.startsWith("http:"))
     say(
       "warn",
       "HTTPS",
@@ -353,7 +378,7 @@ async function checkRunning(
   if (url.startsWith("https:") && !config.cookieSecure)
     say("warn", "COOKIE_SECURE", "people come by HTTPS, and COOKIE_SECURE is off", "COOKIE_SECURE=on");
 
-  const socket = await ask(`${url}/socket.io/?EIO=4&transport=websocket`, { upgrade: true });
+  const socket = await running.ask("/socket.io/?EIO=4&transport=websocket", { upgrade: true });
   const own = fieldOf(socket, "code");
   if (socket.status === 101 || own === "unauthorized" || own === "forbidden" || own === "rate_limited")
     say("note", "WebSocket", "WebSockets reach the server", "nothing to do");
@@ -365,8 +390,8 @@ async function checkRunning(
       "let the proxy pass Upgrade and Connection on, with HTTP/1.1 (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade)",
     );
 
-  found.push(...(await checkAddress(config, url, local, points)));
-  found.push(...(await checkCookie(config, url, people)));
+  found.push(...(await checkAddress(config, running, points)));
+  found.push(...(await checkCookie(config, running, people)));
   return found;
 }
 
@@ -395,23 +420,26 @@ function whyUnread(url: string, why: string): [says: string, cure: string] {
   ];
 }
 
-/** Finds out under which address the server counts us: by the attempts that it counts for each address. */
+/**
+ * Whether the server takes the address for its own; and, through the proxy, under which address it counts us, by the
+ * attempts that it counts for each. Asked directly, it believes us as it would believe its proxy.
+ */
 async function checkAddress(
   config: Config,
-  url: string,
-  local: boolean,
+  { url, page, isThroughProxy, isLocal, ask: askIt }: Running,
   points: (address: string) => Promise<number>,
 ): Promise<Finding[]> {
   const say = (level: Finding["level"], says: string, cure: string): Finding[] => [
     { level, about: "X-Forwarded-For", says, cure },
   ];
   // From this machine to itself, with a source address that no proxy would have.
-  const localAddress = local && process.platform === "linux" && !url.includes("[") ? "127.0.0.9" : undefined;
+  const localAddress =
+    isLocal && process.platform === "linux" && !url.includes("[") ? "127.0.0.9" : undefined;
   const loopbacks = ["127.0.0.1", "::1"];
   const before = await Promise.all([...loopbacks, INVENTED].map(points));
   const ours = localAddress ?? "";
   const oursBefore = ours ? await points(ours) : 0;
-  const answer = await ask(`${url}/api/login`, {
+  const answer = await askIt("/api/login", {
     method: "POST",
     body: { username: "nobody.doctor", password: "no such password" },
     ...(localAddress && { localAddress }),
@@ -421,11 +449,17 @@ async function checkAddress(
       {
         level: "warn",
         about: "Host",
-        says: `the server does not take ${url} for its own address: log-ins and WebSockets are refused`,
+        says: `the server does not take ${page} for its own address: log-ins and WebSockets are refused`,
         cure: "let the proxy pass Host on (nginx: proxy_set_header Host $http_host, which keeps the port), or set PUBLIC_URL",
       },
     ];
   if (answer.status !== 401 || !config.rateLimits) return [];
+  if (!isThroughProxy)
+    return say(
+      "note",
+      "what the proxy says of people's addresses was not looked at",
+      "ask through it: npm run doctor -- --url https://chat.example.org",
+    );
   const after = await Promise.all([...loopbacks, INVENTED].map(points));
   const [four, six, invented] = after.map((count, index) => count > (before[index] ?? 0));
   if (invented)
@@ -450,7 +484,11 @@ async function checkAddress(
   );
 }
 
-async function checkCookie(config: Config, url: string, people: Credentials[]): Promise<Finding[]> {
+async function checkCookie(
+  config: Config,
+  { ask: askIt }: Running,
+  people: Credentials[],
+): Promise<Finding[]> {
   const say = (level: Finding["level"], says: string, cure: string): Finding[] => [
     { level, about: "cookie", says, cure },
   ];
@@ -461,7 +499,7 @@ async function checkCookie(config: Config, url: string, people: Credentials[]): 
       "the cookie was not looked at, for there are no demo people",
       "log in with a browser and look at its attributes",
     );
-  const answer = await ask(`${url}/api/login`, { method: "POST", body: person });
+  const answer = await askIt("/api/login", { method: "POST", body: person });
   if (answer.status !== 200 && fieldOf(answer, "code") === undefined)
     return say(
       "warn",
@@ -481,7 +519,7 @@ async function checkCookie(config: Config, url: string, people: Credentials[]): 
       "a log-in sets no cookie: nobody stays logged in",
       "let the proxy set X-Forwarded-Proto to https, and TRUST_PROXY be the number of proxies",
     );
-  await ask(`${url}/api/logout`, { method: "POST", headers: { cookie: cookie.split(";")[0] ?? "" } });
+  await askIt("/api/logout", { method: "POST", headers: { cookie: cookie.split(";")[0] ?? "" } });
   const wanted = ["HttpOnly", "SameSite=Lax", "Path=/", ...(config.cookieSecure ? ["Secure"] : [])];
   const missing = wanted.filter((attribute) => !cookie.toLowerCase().includes(attribute.toLowerCase()));
   return missing.length > 0

@@ -462,20 +462,88 @@ describe("a backup", () => {
     }
   });
 
-  it("holds of a long list of a room what its head covers, and the restore compares all of it", async () => {
-    const { first, config, room } = await livedIn();
-    const listed = ["thread:1", "mentions:1", "deleted", "pins"].map(
-      (list) => (keys: typeof first.keys) => `${keys.meta(room.id).replace(/meta$/, "")}${list}`,
-    );
-    const seqs = Array.from({ length: 650 }, (_, index) => index + 1);
-    for (const list of listed) await redis.zadd(list(first.keys), ...seqs.flatMap((seq) => [seq, seq]));
-    const file = fileName();
-    await backup(config, file, whole);
-    const target = configOf();
-    await restore(target, file, { again: false });
-    for (const list of listed)
-      expect(await redis.zrange(list(createKeys(target.keyPrefix)), "0", "-1")).toEqual(["1", "2", "3", "4"]);
+  it("has all of a deletion or nothing, though messages with files, mentions and pins are deleted meanwhile", async () => {
+    const { first, config, mary, joe, room } = await livedIn();
+    const roomId = room.id;
+    const { address, cookie } = joe.browser;
+    const said: { seq: number; file: string }[] = [];
+    for (let count = 0; count < 3; count += 1) {
+      const headers = { origin: address, cookie, "x-file-name": "a.bin", "x-room-id": roomId };
+      const answer = await fetch(`${address}/api/files`, { method: "POST", headers, body: "secret bytes" });
+      const { id } = (await answer.json()) as { id: string };
+      const sent = { roomId, message: `@Mary secret ${count}`, nonce: `d${count}`, files: [id] };
+      const { seq } = unwrap(await joe.socket.emitWithAck("message", sent));
+      unwrap(await mary.socket.emitWithAck("message.pin", { roomId, seq, on: true }));
+      said.push({ seq, file: id });
+    }
+    const [early, late, kept] = said as [{ seq: number; file: string }, (typeof said)[0], (typeof said)[0]];
+    const remove = async ({ seq }: { seq: number }) =>
+      unwrap(await joe.socket.emitWithAck("message.delete", { roomId, seq }));
+    const kinds = new Set<string>();
+    const names: string[] = [];
+    const meanwhile = async function* () {
+      for await (const item of readContents(redis, first.keys, whole)) {
+        const kind = "room" in item ? "log" : kindOf(item.name);
+        // Once its row was read; and once all was read that names it.
+        if (kind === "plain" && !kinds.has(kind)) await remove(early);
+        if (kind === "late" && !kinds.has(kind)) await remove(late);
+        kinds.add(kind);
+        if ("name" in item && item.name.startsWith(`{room:${roomId}}:`)) names.push(item.name);
+        yield item;
+      }
+    };
+    const target = await restoreOf(config, meanwhile());
+    for (const one of [mary, joe]) one.close();
+    expect(names.at(-1)).toMatch(/:nonce:/);
+    expect(names.findLast((name) => kindOf(name) !== "nonce")).toBe(`{room:${roomId}}:deleted`);
+
+    const keys = createKeys(target.keyPrefix);
+    const rows = (await redis.zrange(keys.room(roomId), "0", "-1")).map((row) => JSON.parse(row) as Message);
+    const deleted = (await redis.zrange(keys.deleted(roomId), 0, "-1")).map(Number);
+    expect(deleted).toEqual([early.seq, late.seq]);
+    expect(rows.flatMap((row) => (row.deleted === undefined ? [] : row.seq))).toEqual(deleted);
+    expect(JSON.stringify(rows)).not.toMatch(/secret [01]/);
+    const left = [String(kept.seq)];
+    expect(await redis.zrange(keys.pins(roomId), 0, "-1")).toEqual(left);
+    expect(await redis.zrange(keys.mentions(roomId, mary.user.id), 0, "-1")).toEqual(left);
+    expect(await redis.hgetall(keys.roomFiles(roomId))).toEqual({ [kept.file]: `#${kept.seq}` });
+    // Whose file is not due, is wholly gone by then.
+    const due = await redis.zrange(keys.filesDue, 0, "-1");
+    for (const { file: id } of [early, late])
+      expect(due.includes(id) || (await redis.exists(keys.file(id))) === 0).toBe(true);
+    // A client that knows a row as it was believes the deletion.
+    const [rev, newest] = [
+      await redis.hget(keys.meta(roomId), "rev"),
+      Math.max(...rows.map((row) => row.rev ?? 0)),
+    ];
+    expect(newest).toBe(Number(rev));
   });
+
+  it.each([
+    ["answers, mentions or pins", ["thread:1", "mentions:1", "pins"]],
+    ["deletions", ["deleted"]],
+  ])(
+    "holds of a room's long list of %s what its head covers, and the restore compares all of it",
+    async (_, lists) => {
+      const { first, config, room } = await livedIn();
+      const listed = lists.map(
+        (list) => (keys: typeof first.keys) => `${keys.meta(room.id).replace(/meta$/, "")}${list}`,
+      );
+      const seqs = Array.from({ length: 650 }, (__, index) => index + 1);
+      for (const list of listed) await redis.zadd(list(first.keys), ...seqs.flatMap((seq) => [seq, seq]));
+      const file = fileName();
+      await backup(config, file, whole);
+      const target = configOf();
+      await restore(target, file, { again: false });
+      for (const list of listed)
+        expect(await redis.zrange(list(createKeys(target.keyPrefix)), "0", "-1")).toEqual([
+          "1",
+          "2",
+          "3",
+          "4",
+        ]);
+    },
+  );
 
   it("raises lost counters, and does not count a user who was just leaving a room as a member", async () => {
     const { first, config, room } = await livedIn();
@@ -834,7 +902,7 @@ it("classifies every key by whether a backup holds it", () => {
       "{room:1}:audit": "late",
       "{room:1}:bans": "late",
       "{room:1}:changed": "late",
-      "{room:1}:deleted": "late",
+      "{room:1}:deleted": "deletion",
       "{room:1}:edit:2:n": "moment",
       "{room:1}:files": "late",
       "{room:1}:invites": "late",

@@ -10,7 +10,8 @@ import type { Item, KeyType, Values } from "./archive.ts";
 /**
  * All that an installation keeps in Redis, read while servers write, in an order that keeps it consistent: a log ends
  * where its head says, and no read mark is beyond it; names come before the accounts and rooms that they lead to, which
- * exist before their names; messages come before their nonces; counters come last, and are never below an id.
+ * exist before their names; messages come before their nonces; counters come last, and are never below an id. What is
+ * deleted comes after everything that a deletion changes: wherever a deletion has left a trace, it is named there.
  *
  * What is damaged is kept as it is and named on stderr: a key of the wrong type, and the whole log of a room whose head
  * is not its log's.
@@ -27,12 +28,12 @@ export async function* readContents(
   for (const kind of ["claim", "plain"] as const) yield* reader.keys(kind);
   // Of rooms that were made meanwhile, which have names by now: without its kind an invite room would come back open.
   yield* reader.logs();
-  for (const kind of [...(sessions ? ["session" as const] : []), "late", "nonce"] as const)
+  for (const kind of [...(sessions ? ["session" as const] : []), "late", "deletion", "nonce"] as const)
     yield* reader.keys(kind);
   yield* reader.counters();
 }
 
-type Kind = "moment" | "session" | "log" | "claim" | "plain" | "late" | "nonce" | "counter";
+type Kind = "moment" | "session" | "log" | "claim" | "plain" | "late" | "deletion" | "nonce" | "counter";
 
 /** The treatment of a key in a backup, by its name without prefix. Unknown keys are kept. */
 export function kindOf(name: string): Kind {
@@ -44,6 +45,7 @@ export function kindOf(name: string): Kind {
   if (roomOf(name) !== undefined) return "log";
   if (/^(username|roomname):/.test(name)) return "claim";
   if (/^\{room:[^}]*\}:nonce:/.test(name)) return "nonce";
+  if (/^\{room:[^}]*\}:deleted$/.test(name)) return "deletion";
   return name.startsWith("{") ? "late" : "plain";
 }
 

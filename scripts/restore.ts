@@ -1,10 +1,13 @@
 import { Cluster } from "ioredis";
 import { pino } from "pino";
+import { asChanged } from "../server/src/chat/changes.ts";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import type { Config } from "../server/src/config.ts";
 import { unlessWrongType, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
+import { isRoomId, type Message } from "../server/src/protocol.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
+import { Log } from "../server/src/store/log.ts";
 import { newestChange } from "../server/src/store/adoption.ts";
 import { connectRedis, defineScript, type RedisClient } from "../server/src/store/redis.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
@@ -61,7 +64,9 @@ export async function restore(config: Config, file: string, options: { again: bo
       isMarked = true;
     }
     await write(redis, keys, file, mark);
-    const mended = await compareAndMend(redis, keys, tally, header.sessions);
+    // WAIT_REPLICAS is for people, who want to hear of each message that it is safe.
+    const messages = new Log(redis, keys, { ...config, waitReplicas: 0 });
+    const mended = await compareAndMend(redis, keys, messages, tally, header.sessions);
     await remark(redis, keys, mark, String(header.schema));
     return { ...tally.counts, mended };
   } catch (error) {
@@ -210,6 +215,8 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
 /** The keys that are mended. */
 const USER_ROOMS = /^user:(\d+):rooms$/;
 const ROOM_LIST = /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/;
+const ROOM_DELETED = /^\{room:([\d:]+)\}:deleted$/;
+const FILE = /^file:([\w-]+)$/;
 const ROOM_FILES = /^\{room:[\d:]+\}:files$/;
 /** Files that are noted in one command. */
 const FILES_AT_ONCE = 500;
@@ -219,7 +226,7 @@ type Mend = () => Promise<unknown>;
 
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
- * were busy during the backup: see `deafIn` and `fitToHead`. Where a key is of the wrong type, nothing is mended.
+ * were busy during the backup: see `deafIn`, `fitToHead` and `halfDeleted`. Where a key is of the wrong type, nothing is mended.
  *
  * No mend may begin before all is read and compared: Redis names its keys in any order, so a mend would write to a key
  * that is still to be read, and that would not be what the file holds.
@@ -227,17 +234,21 @@ type Mend = () => Promise<unknown>;
 async function compareAndMend(
   redis: RedisClient,
   keys: Keys,
+  messages: Log,
   wanted: Tally,
   sessions: boolean,
 ): Promise<number> {
   const found = new Tally();
   const mends: Mend[] = [];
   let mended = 0;
-  /** Files that a message has. */
+  /** Files that have a record, and those that a message has. */
+  const recorded: string[] = [];
   const held = new Set<string>();
   for await (const item of readContents(redis, keys, { sessions })) {
     found.add(item);
     if (!("name" in item)) continue;
+    const [, file] = FILE.exec(item.name) ?? [];
+    if (file !== undefined) recorded.push(file);
     if (ROOM_FILES.test(item.name))
       for (const [id, holder] of item.values) if (String(holder).startsWith("#")) held.add(String(id));
     const key = keyOf(keys, item.name);
@@ -246,6 +257,14 @@ async function compareAndMend(
     if (deaf.length > 0) mends.push(() => redis.srem(key, ...deaf));
     const fitted = await unlessWrongType(fitToHead(redis, keys, item), undefined);
     if (fitted) mends.push(fitted);
+    for (const half of await unlessWrongType(halfDeleted(redis, keys, messages, item), [])) {
+      for (const { id } of half.files ?? []) held.delete(id);
+      mends.push(() =>
+        messages.change(half.from, half, (message) =>
+          asChanged(message, half.from, { do: "delete", ...half }, Date.now(), {}),
+        ),
+      );
+    }
   }
   if (found.sum() !== wanted.sum())
     throw stop(
@@ -254,20 +273,25 @@ async function compareAndMend(
       70,
     );
   for (const mend of mends) await unlessWrongType(persist(mend), undefined);
-  await mendFiles(redis, keys, held);
+  await mendFiles(redis, keys, recorded, held);
   return mended;
 }
 
 /**
- * Files may have come and gone between the reads of `due`, `sizes` and `used`. The collector looks at those that no
- * message has, and the next file that comes or goes counts the bytes of all anew.
+ * Files may have come and gone between the reads of their records, `due`, `sizes` and `used`. The collector looks at those
+ * that no message has, and the next file that comes or goes counts the bytes of all anew.
  */
-async function mendFiles(redis: RedisClient, keys: Keys, held: ReadonlySet<string>): Promise<void> {
-  const all = await unlessWrongType(
+async function mendFiles(
+  redis: RedisClient,
+  keys: Keys,
+  recorded: readonly string[],
+  held: ReadonlySet<string>,
+): Promise<void> {
+  const counted = await unlessWrongType(
     persist(() => redis.hkeys(keys.filesSizes)),
     [],
   );
-  const free = all.filter((id) => !held.has(id));
+  const free = [...new Set([...recorded, ...counted])].filter((id) => !held.has(id));
   for (let start = 0; start < free.length; start += FILES_AT_ONCE) {
     const due = free.slice(start, start + FILES_AT_ONCE).flatMap((id) => [Date.now(), id]);
     await unlessWrongType(
@@ -328,6 +352,25 @@ async function fitToHead(
     // Nobody has them: the collector finds that out.
     await redis.zadd(keys.filesDue, ...beyond.flatMap((id) => [Date.now(), id]));
   };
+}
+
+/**
+ * Messages that were deleted after they had been read: the list of what is deleted, which is read last, has them, and
+ * their rows still have their text. What they were in may have been read before or after.
+ */
+async function halfDeleted(
+  redis: RedisClient,
+  keys: Keys,
+  messages: Log,
+  { name, values }: Values,
+): Promise<Message[]> {
+  const room = ROOM_DELETED.exec(name)?.[1];
+  if (room === undefined || !isRoomId(room)) return [];
+  const [seq, date, hash] = await persist(() => redis.hmget(keys.meta(room), "seq", "date", "hash"));
+  if (!(await hasHead(redis, keys, room, { seq, date, hash }))) return [];
+  const listed = values.map(([member]) => Number(member)).filter(Number.isSafeInteger);
+  const found = await Promise.all(listed.map((one) => persist(() => messages.pages.at(room, one))));
+  return found.filter((message) => message !== null && message.deleted === undefined) as Message[];
 }
 
 function keyOf(keys: Keys, name: string): Buffer {

@@ -3,10 +3,10 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Config } from "../server/src/config.ts";
-import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { isUnused } from "../server/src/store/ids.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
+import { wordsInUse } from "../server/src/store/redisReach.ts";
 import { FIRST_SCHEMA, readSchema } from "../server/src/store/schema.ts";
 import { writeArchive, type Counts } from "./archive.ts";
 import { readContents } from "./contents.ts";
@@ -92,7 +92,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
-    throw stop(`No backup was made. ${wordsOf(error)}`, 69);
+    throw stop(`No backup was made. ${wordsInUse(error)}`, 69);
   } finally {
     await own.close();
   }

@@ -20,6 +20,7 @@ import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
 import { isRecord, parseJson } from "../server/src/store/json.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { wordsInUse } from "../server/src/store/redisReach.ts";
 import { checkRights } from "../server/src/store/rights.ts";
 import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
@@ -130,7 +131,7 @@ async function checkStored(redis: RedisClient, keys: Keys): Promise<Finding[]> {
 }
 
 function refusal(about: string, error: unknown, cure: string): Finding {
-  return { level: "refuse", about, says: wordsOf(error), cure };
+  return { level: "refuse", about, says: wordsInUse(error), cure };
 }
 
 /** Whether the store takes a file, and gives it back. */

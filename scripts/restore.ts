@@ -3,13 +3,14 @@ import { pino } from "pino";
 import { asChanged } from "../server/src/chat/changes.ts";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import type { Config } from "../server/src/config.ts";
-import { unlessWrongType, wordsOf } from "../server/src/errors.ts";
+import { unlessWrongType } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { isRoomId, type Message } from "../server/src/protocol.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
 import { Log } from "../server/src/store/log.ts";
 import { newestChange } from "../server/src/store/adoption.ts";
 import { connectRedis, defineScript, type RedisClient } from "../server/src/store/redis.ts";
+import { wordsInUse } from "../server/src/store/redisReach.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
 import {
   Tally,
@@ -72,7 +73,7 @@ export async function restore(config: Config, file: string, options: { again: bo
   } catch (error) {
     if (!isMarked || (error instanceof Error && "exitCode" in error)) throw error;
     throw stop(
-      `The restore did not finish: ${wordsOf(error)}. No server starts on what is ` +
+      `The restore did not finish: ${wordsInUse(error)}. No server starts on what is ` +
         "there. Run it again with --again.",
       69,
     );
@@ -399,7 +400,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
-    throw stop(`Nothing was restored. ${wordsOf(error)}`, 69);
+    throw stop(`Nothing was restored. ${wordsInUse(error)}`, 69);
   } finally {
     await own.close();
   }

@@ -2,7 +2,8 @@ import cluster from "node:cluster";
 import { pino } from "pino";
 import { checkClient, checkEnvironment, checkProcess, heed, sentenceOf } from "./store/checks.ts";
 import { readConfig, type Config } from "./config.ts";
-import { framesOf, reasonOf, wordsOf } from "./errors.ts";
+import { framesOf, reasonOf } from "./errors.ts";
+import { wordsInUse } from "./store/redisReach.ts";
 import { startServer } from "./server.ts";
 import { startWorkers } from "./workers.ts";
 
@@ -58,6 +59,6 @@ try {
 } catch (error) {
   // The start failed because its workers were ended.
   if (isStopping) process.exit(0);
-  process.stderr.write(`${wordsOf(error)}\n`);
+  process.stderr.write(`${wordsInUse(error)}\n`);
   process.exit(69);
 }

@@ -8,6 +8,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { connectRedis } from "./redis.ts";
+import { wordsInUse } from "./redisReach.ts";
 import {
   PATIENCE_MS,
   ownRedis,
@@ -371,6 +372,44 @@ describe("a Sentinel group", () => {
     expect(await fault(`redis+sentinel://127.0.0.1:${portOf(one)}/main`)).toMatch(
       /no Sentinel: begin REDIS_URL with redis:/,
     );
+  });
+});
+
+describe("a Redis that refuses, or is lost", () => {
+  it("is reported as one that cannot save to its disk", async () => {
+    const own = await start(["save 3600 1"]);
+    onTestFinished(() => own.close());
+    const admin = new Redis(own.url);
+    onTestFinished(() => admin.disconnect());
+    const [, dir = ""] = await admin.config("GET", "dir");
+    rmSync(dir, { recursive: true });
+    await admin.set("k", "v");
+    await admin.bgsave();
+    await until(async () => (await admin.info("persistence")).includes("rdb_last_bgsave_status:err"));
+    expect(await fault(own.url)).toMatch(/cannot be used: Redis cannot save to its disk.*\(MISCONF\)$/);
+  });
+
+  it("is reported as a replica that has lost its primary", async () => {
+    const own = await start(["replica-serve-stale-data no"]);
+    onTestFinished(() => own.close());
+    const admin = new Redis(own.url);
+    onTestFinished(() => admin.disconnect());
+    await admin.replicaof("127.0.0.1", 1);
+    expect(await fault(own.url)).toMatch(/cannot be used: it is a replica.*name the primary \(MASTERDOWN\)$/);
+  });
+
+  it("is told from any other fault while it is used, in words that are not the library's", async () => {
+    const own = await start([]);
+    onTestFinished(() => own.close());
+    const client = await connectRedis(own.url, "commands", silent);
+    onTestFinished(() => client.disconnect());
+    const waiting = client.blpop("nothing", 0).catch(wordsInUse);
+    await own.kill();
+    const later = client.get("k").catch(wordsInUse);
+    const lost = "Redis cannot be used any more: the connection to Redis was lost, and its own log says why";
+    expect([await waiting, await later]).toEqual([lost, lost]);
+    const full = Object.assign(new Error("write ENOSPC"), { code: "ENOSPC", syscall: "write" });
+    expect(wordsInUse(full)).toBe("write ENOSPC");
   });
 });
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { Redis, ReplyError, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf, redisCode, systemCode } from "../errors.ts";
+import { reasonOf, redisCode, systemCode, wordsOf } from "../errors.ts";
 import { show, type Node, type RedisAddress, type Tls } from "../redisUrl.ts";
 
 /**
@@ -77,7 +77,28 @@ export function tlsOptions({ servername, ...files }: Tls): ConnectionOptions {
 
 /** Why Redis cannot be used, in words that may be shown. */
 export function faultOf(error: unknown): string {
-  return error instanceof RedisFault ? error.message : reasonOf(error);
+  if (error instanceof RedisFault) return error.message;
+  if (redisCode(error) === undefined) return knownFault(error) ?? describe(error, REFUSALS);
+  return knownFault(error) ?? `Redis refuses: ${reasonOf(error)}`;
+}
+
+/** As `wordsOf`, where Redis may have failed while it was used: with the cure, and without the words of the library. */
+export function wordsInUse(error: unknown): string {
+  const fault = knownFault(error);
+  return fault === undefined ? wordsOf(error) : `Redis cannot be used any more: ${fault}`;
+}
+
+/** What the library says of commands once their connection is gone. */
+const LOST =
+  /^(?:Stream isn't writeable|Connection is closed|Socket timeout|Reached the max retries|Cluster isn't ready|Cluster is disconnect|Node is disconnected)/;
+
+/** Undefined for what may be no fault of Redis'. */
+function knownFault(error: unknown): string | undefined {
+  if (LOST.test(reasonOf(error))) return "the connection to Redis was lost, and its own log says why";
+  const code = redisCode(error);
+  return code !== undefined && (code in REFUSALS || code === "NOPERM")
+    ? describe(error, REFUSALS)
+    : undefined;
 }
 
 /** The first answer of several nodes; if none answers, throws the first one's fault. */
@@ -294,6 +315,7 @@ const REFUSALS = {
   MOVED: "is a Cluster's node: begin REDIS_URL with redis+cluster:// instead of redis://",
   LOADING: "Redis is loading what it keeps",
   MASTERDOWN: "it is a replica that has lost its primary: REDIS_URL must name the primary",
+  MISCONF: "Redis cannot save to its disk, which may be full: make room there, or see what its own log says",
   CLUSTERDOWN: "the Cluster is down: `redis-cli cluster info` there says what is missing",
 } satisfies Record<string, string>;
 

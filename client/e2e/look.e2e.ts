@@ -605,7 +605,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
   await page.reload();
   await messageTo(page, "General").waitFor();
   const after = await loaded();
-  expect(after.kb).toBeLessThan(131);
+  expect(after.kb).toBeLessThan(132);
   expect(after.files).toBeLessThanOrEqual(8);
 });
 

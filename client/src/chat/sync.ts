@@ -295,7 +295,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         if (isDoubtedSince(chunk[index])) continue;
         // The server has not looked at this room yet: that proves nothing.
         if (synced.more && synced.messages.length === 0) {
-          unfinished.push(...[chat.state.rooms?.get(synced.roomId)].filter((room) => room !== undefined));
+          const unseen = chat.state.rooms?.get(synced.roomId);
+          if (unseen !== undefined) unfinished.push(unseen);
           continue;
         }
         chat.dispatch({ type: "synced", room: synced });

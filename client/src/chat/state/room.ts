@@ -560,16 +560,7 @@ function doubtContradicted(room: RoomState, listed: readonly Message[]): RoomSta
     const row = stored.get(message.seq);
     return row?.rev === message.rev && row !== undefined && JSON.stringify(row) !== JSON.stringify(message);
   };
-  const doubted = (messages: readonly Message[]) =>
-    messages.map((message) =>
-      isContradicted(message) ? doubt(stored.get(message.seq) ?? message) : message,
-    );
-  return {
-    ...room,
-    log: room.log === null ? null : { ...room.log, messages: doubted(room.log.messages) },
-    held: doubted(room.held),
-    changed: room.changed.filter((one) => !isContradicted(one)),
-  };
+  return doubtWhere(room, isContradicted, (message) => stored.get(message.seq) ?? message);
 }
 
 /** Doubts changes that were heard beyond a gap and that the server does not list: they belong to a lost log. */
@@ -580,14 +571,28 @@ function doubtUnlisted(
 ): RoomState {
   const revs = new Map(listed.map(({ seq, rev }) => [seq, rev]));
   // Later ones may have been heard since the answer was made: those up to `known`, without a gap.
-  const isUnlisted = ({ seq, rev = 0 }: Message) =>
-    rev > after && (rev <= upTo || rev > known) && revs.get(seq) !== rev;
-  if (!room.log?.messages.some(isUnlisted) && !room.held.some(isUnlisted)) return room;
+  return doubtWhere(
+    room,
+    ({ seq, rev = 0 }) => rev > after && (rev <= upTo || rev > known) && revs.get(seq) !== rev,
+  );
+}
+
+/** Doubts these messages, as they are shown or as `shown` says, and forgets those that are not loaded. */
+function doubtWhere(
+  room: RoomState,
+  isDoubted: (message: Message) => boolean,
+  shown: (message: Message) => Message = (message) => message,
+): RoomState {
+  const { log, held, changed } = room;
+  if (![log?.messages ?? [], held, changed].some((some) => some.some(isDoubted))) return room;
   const doubted = (messages: readonly Message[]) =>
-    messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
-  const log = room.log === null ? null : { ...room.log, messages: doubted(room.log.messages) };
-  const changed = room.changed.filter((one) => !isUnlisted(one));
-  return { ...room, log, held: doubted(room.held), changed };
+    messages.map((message) => (isDoubted(message) ? doubt(shown(message)) : message));
+  return {
+    ...room,
+    log: log === null ? null : { ...log, messages: doubted(log.messages) },
+    held: doubted(held),
+    changed: changed.filter((message) => !isDoubted(message)),
+  };
 }
 
 function doubtAll(room: RoomState): RoomState {

@@ -227,7 +227,8 @@ type Mend = () => Promise<unknown>;
 
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
- * were busy during the backup: see `deafIn`, `fitToHead` and `halfDeleted`. Where a key is of the wrong type, nothing is mended.
+ * were busy during the backup: see `deafIn`, `fitToHead` and `halfDeleted`. Where a key is of the wrong type, nothing is
+ * mended.
  *
  * No mend may begin before all is read and compared: Redis names its keys in any order, so a mend would write to a key
  * that is still to be read, and that would not be what the file holds.

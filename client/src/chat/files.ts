@@ -27,7 +27,7 @@ type Word = { is: "whose"; key: string; here: boolean } | { is: "mine"; key: str
 /** What somebody has chosen to send; an image with its size in pixels. */
 export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
 
-type Needs = Pick<World, "clock" | "openChannel" | "upload"> & {
+type Needs = Pick<World, "clock" | "upload" | "openChannel"> & {
   userId: UserId;
   store: FileStore;
   /** The keys of the files that were added in this tab. */

@@ -7,17 +7,17 @@ export type DraftsState = {
 
 /** Whether something is being written in a room, or in one of its threads, or files wait there to be sent. */
 export function hasDraft({ drafts }: DraftsState, roomId: RoomId): boolean {
-  if (drafts.has(roomId) || drafts.has(`files ${roomId}`)) return true;
-  for (const slot of drafts.keys()) {
-    if (slot.startsWith(`thread ${roomId} `) || slot.startsWith(`files thread ${roomId} `)) return true;
-  }
+  for (const slot of drafts.keys()) if (isIn(slot.replace(/^files /, ""), roomId)) return true;
   return false;
 }
 
 /** The texts that are being written in this room and its threads, by their slots. */
 export function draftsIn(drafts: DraftsState["drafts"], roomId: RoomId): [slot: string, text: string][] {
-  const isHere = (slot: string) => slot === roomId || slot.startsWith(`thread ${roomId} `);
-  return [...drafts].filter(([slot, text]) => isHere(slot) && text.trim() !== "");
+  return [...drafts].filter(([slot, text]) => isIn(slot, roomId) && text.trim() !== "");
+}
+
+function isIn(slot: string, roomId: RoomId): boolean {
+  return slot === roomId || slot.startsWith(`thread ${roomId} `);
 }
 
 export const initialDrafts: DraftsState = { drafts: new Map() };

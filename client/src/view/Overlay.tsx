@@ -22,7 +22,7 @@ import { RoomOptions } from "./rooms/RoomOptions.tsx";
 import { JumpToDate } from "./search/JumpToDate.tsx";
 import { Search } from "./search/Search.tsx";
 import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
-import { closeAndAct, Dialog, Gone, Question } from "./ui/Dialog.tsx";
+import { Dialog, Gone, Question } from "./ui/Dialog.tsx";
 import { useNotice } from "./ui/Notices.tsx";
 import { useChat, useClient } from "./useChat.ts";
 
@@ -94,16 +94,7 @@ export function Overlay({ overlay, takeTyped, coming }: Props) {
     case "question":
       break;
   }
-  return (
-    <Question
-      title={overlay.title}
-      text={overlay.text}
-      yes={overlay.yes}
-      no={overlay.no}
-      onYes={() => closeAndAct(close, overlay.onYes)}
-      onClose={close}
-    />
-  );
+  return <Question {...overlay} onClose={close} />;
 }
 
 type OpeningProps = Extract<Open, { is: "opening" }> & Pick<Props, "takeTyped" | "coming">;

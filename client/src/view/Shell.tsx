@@ -12,7 +12,7 @@ import { Conversation } from "./conversation/Conversation.tsx";
 import { listenForFiles } from "./files/incoming.ts";
 import { isCommand, isComposing, isField, isTyping, listenForKeys } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
-import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
+import { OverlayContext, useOverlays, type Overlay as Open, type Question } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
 import { listRooms } from "./rooms/titles.ts";
@@ -36,7 +36,16 @@ const COMING_SHOWN_AFTER_MS = 500;
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
   const [overlay, setOverlay] = useState<Open | null>(null);
-  const overlays = useMemo(() => ({ open: setOverlay, close: () => setOverlay(null) }), []);
+  const overlays = useMemo(
+    () => ({
+      open: setOverlay,
+      close: () => setOverlay(null),
+      ask: (question: Question) =>
+        new Promise<boolean>((answer) => setOverlay({ is: "question", ...question, answer })),
+    }),
+    [],
+  );
+  useEffect(() => () => void (overlay?.is === "question" && overlay.answer(false)), [overlay]);
   return (
     <Notices>
       <OverlayContext value={overlays}>

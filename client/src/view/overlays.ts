@@ -23,13 +23,25 @@ export type Overlay =
   | { is: "image"; message: Message; id: string }
   /** A room that is being joined or made, and opens once it is there; `from`: the address at which it was chosen. */
   | { is: "opening"; room: Promise<RoomId>; from: string }
-  | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
+  | ({ is: "question"; answer: (yes: boolean) => void } & Question);
 
-type Overlays = { open: (overlay: Overlay) => void; close: () => void };
+/** `yes` and `no` are the labels of the buttons that act and cancel. */
+export type Question = { title: string; text: string; yes: string; no: string };
 
-export const OverlayContext = createContext<Overlays>({ open: () => {}, close: () => {} });
+type Overlays = {
+  /** Replaces the open overlay. */
+  open: (overlay: Overlay) => void;
+  close: () => void;
+  /** Asks before something that cannot be undone. A question that is closed or replaced is answered with no. */
+  ask: (question: Question) => Promise<boolean>;
+};
 
-/** `open` replaces the open overlay. */
+export const OverlayContext = createContext<Overlays>({
+  open: () => {},
+  close: () => {},
+  ask: () => Promise.resolve(false),
+});
+
 export function useOverlays(): Overlays {
   return useContext(OverlayContext);
 }

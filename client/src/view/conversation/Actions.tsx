@@ -158,7 +158,7 @@ function threadLabel({ thread }: Message): string {
 function useActions({ message, onEdit, onReply }: Props) {
   const chat = useClient();
   const me = useMe();
-  const { open } = useOverlays();
+  const { open, ask } = useOverlays();
   const notice = useNotice();
   const mine = message.from === me.id;
   const write = useClosed(message.roomId) === null;
@@ -179,6 +179,15 @@ function useActions({ message, onEdit, onReply }: Props) {
         wait,
       });
     });
+  const askToRemove = async () => {
+    const isSure = await ask({
+      title: `Delete the message of ${author}?`,
+      text: "It is deleted for everybody in the room.",
+      yes: "Delete message",
+      no: "Keep it",
+    });
+    if (isSure) remove();
+  };
   return {
     reply: () => onReply(message),
     react: (emoji: string) => {
@@ -197,19 +206,7 @@ function useActions({ message, onEdit, onReply }: Props) {
     write,
     edit: mine && write ? onEdit : undefined,
     report: mine ? undefined : () => open({ is: "report", message }),
-    remove: mine
-      ? remove
-      : moderates
-        ? () =>
-            open({
-              is: "question",
-              title: `Delete the message of ${author}?`,
-              text: "It is deleted for everybody in the room.",
-              yes: "Delete message",
-              no: "Keep it",
-              onYes: remove,
-            })
-        : undefined,
+    remove: mine ? remove : moderates ? () => void askToRemove() : undefined,
   };
 }
 

@@ -11,8 +11,9 @@ import {
 } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { Written } from "../../chat/chat.ts";
-import { answeringIn, filesSlot, replySlot, threadSlot, type Slot, type Version } from "../../chat/drafts.ts";
-import { filesIn, toText } from "../../chat/state/files.ts";
+import { answeringIn, filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { createSendQueue } from "../../chat/sendQueue.ts";
+import { filesIn } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
 import { AddFiles, type AddFilesFace } from "../files/AddFiles.tsx";
@@ -44,15 +45,6 @@ const chooser = laterOnce(async () => {
   return chooseFiles;
 });
 
-/** What stood here when Enter was pressed. */
-type Turn = {
-  now: Written;
-  /** Resolves once its files are in `now`, or some were refused: false. */
-  added?: Promise<boolean>;
-  /** The user was asked whether to send it. */
-  isAsked?: true;
-};
-
 export type ComposerFace = { focus: () => void };
 
 type Props = {
@@ -78,7 +70,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   const completion = useCompletion({ roomId, area, text });
-  const call = useRoomCall(roomId);
+  const confirm = useRoomCall(roomId);
   const isBeside = root !== undefined;
   const left = LIMITS.message - text.length;
   const closed = useClosed(roomId);
@@ -90,10 +82,9 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const [coming, setComing] = useState<readonly File[]>([]);
   /** Resolves once they are, or some were refused: false. */
   const added = useRef(Promise.resolve(true));
-  /** What Enter has sent and is not on its way yet, in this order. */
-  const line = useRef<Turn[]>([]);
-  /** Whether any of that waits for files. */
+  /** Whether anything that was sent waits for files. */
   const [waits, setWaits] = useState(false);
+  const [queue] = useState(() => createSendQueue(setWaits));
   const adder = useRef<AddFilesFace>(null);
   const isOver = useIncoming(id, add);
   const sendable = closed === null && (!isBlank(text) || files.length + coming.length > 0) && left >= 0;
@@ -136,88 +127,33 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     if (matchMedia(NO_KEYBOARD).matches) area.current?.focus();
   }
 
-  /** Sends what stands here now, however long its files, the question and what was sent before it take. */
+  /** Sends what stands here now, once its files and all that was sent before are. */
   function send() {
     if (!sendable) return;
-    // An open question keeps the keys to itself: this one was answered with no, and all that was sent stands here.
-    if (line.current[0]?.isAsked === true) line.current = [];
-    const turn: Turn = { now: chat.written(slot) };
-    line.current.push(turn);
-    if (coming.length > 0) {
-      turn.added = added.current.then((all) => {
-        turn.now = { ...turn.now, files: chat.written(slot).files };
-        return all;
-      });
-      setWaits(true);
-      announce(onceAdded(coming));
-    }
-    if (line.current.length === 1) void sendLine();
-  }
-
-  /** Sends one after the other. If one is refused, those after it are not sent without it: all of it is written here. */
-  async function sendLine() {
-    for (let [turn] = line.current; turn !== undefined; [turn] = line.current) {
-      const isSent = (turn.added === undefined || (await turn.added)) && (await sendTurn(turn));
-      if (!isSent) {
-        bringBack();
-        line.current = [];
-        break;
-      }
-      line.current.shift();
-      for (const next of line.current) next.now = without(next.now, turn.now);
-    }
-    setWaits(false);
-  }
-
-  /** False: it is refused. Until a question is answered with yes it is neither. */
-  function sendTurn(turn: Turn): Promise<boolean> {
-    const { said, files: those } = turn.now;
-    if (said === null && stillHere(those) === null) return Promise.resolve(true);
-    return new Promise((done) => {
-      let isAnswered = false;
-      const asking = call(said?.text ?? "", () => {
-        isAnswered = true;
-        done(sendNow({ ...turn.now, files: stillHere(those) }));
-      });
-      void asking?.finally(() => {
-        if (isAnswered) return;
-        turn.isAsked = true;
-        bringBack();
-        setWaits(false);
-      });
-    });
-  }
-
-  /** Those files that still stand here, as they are described by now. */
-  function stillHere(those: Version | null): Version | null {
-    const { files: now } = chat.written(slot);
-    const keys = new Set(filesIn(those?.text).map(({ key }) => key));
-    const list = toText(filesIn(now?.text).filter(({ key }) => keys.has(key)));
-    return now === null || list === "" ? null : { ...now, text: list };
-  }
-
-  /** Writes here again what was sent, if another text has taken its place. */
-  function bringBack() {
-    if (area.current === null) return;
-    const present = chat.written(slot).said?.text ?? "";
-    const all = line.current.reduceRight(
-      (rest, { now: { said } }) =>
-        said === null || rest.startsWith(said.text) ? rest : `${said.text}\n${rest}`,
-      present,
+    const isComing = coming.length > 0;
+    if (isComing) announce(onceAdded(coming));
+    queue.add(
+      {
+        written: () => chat.written(slot),
+        // Another room may be shown by now, and another user's.
+        write: (words) => area.current !== null && write(words),
+        confirm,
+        send: sendNow,
+      },
+      isComing ? added.current : undefined,
     );
-    if (all !== present) write(all);
   }
 
-  function sendNow(now: Written): boolean {
+  function sendNow(what: Written, isLast: boolean): boolean {
     try {
-      chat.send(roomId, root, now);
+      chat.send(roomId, root, what);
     } catch (error) {
       setFault(wordsOf(error));
       return false;
     }
     setFault(null);
     // They may be why what waits behind it is not sent.
-    if (line.current.length === 1) setRefusals([]);
+    if (isLast) setRefusals([]);
     show();
     onSent();
     return true;
@@ -386,18 +322,6 @@ function namesOf(files: readonly File[]): string {
 
 function onceAdded(coming: readonly File[]): string {
   return `What you have sent waits for ${namesOf(coming)}…`;
-}
-
-/** What is still to be sent of what stood in a slot later, now that what stood there before is sent. */
-function without({ said, answered, files }: Written, sent: Written): Written {
-  const isSame = (one: Version | null, other: Version | null) => one?.nonce === other?.nonce;
-  const goesOn = said !== null && sent.said !== null && said.text.startsWith(sent.said.text);
-  const text = goesOn ? said.text.slice(sent.said?.text.length).trimStart() : (said?.text ?? "");
-  return {
-    said: said === null || text === "" ? null : { ...said, text },
-    answered: isSame(answered, sent.answered) ? null : answered,
-    files,
-  };
 }
 
 function noteOn(left: number, coming: readonly File[], waits: boolean, slow: string | null) {

@@ -120,7 +120,7 @@ export function EditField({
   const left = LIMITS.message - text.length;
   const chat = useClient();
   const tell = useNotice();
-  const call = useRoomCall(roomId);
+  const confirm = useRoomCall(roomId);
   const isSending = useRef(false);
 
   useLayoutEffect(() => {
@@ -148,10 +148,13 @@ export function EditField({
         setFault(wordsOf(error));
       }
     };
-    const sent = asks ? call(text, go, isMeant) : go();
-    if (sent === undefined) return;
+    const sure = !asks || confirm(text, isMeant);
+    if (sure === true) {
+      go();
+      return;
+    }
     isSending.current = true;
-    void sent.finally(() => (isSending.current = false));
+    void sure.then((yes) => yes && go()).finally(() => (isSending.current = false));
   }
 
   return (

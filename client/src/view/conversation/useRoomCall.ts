@@ -6,34 +6,29 @@ import { useClient } from "../useChat.ts";
 const ASKED_ABOVE = 20;
 
 /**
- * Sends a text to a room: at once, or, if it calls many people, once the user confirms it. Answers nothing if it was at
- * once, else what resolves when the text is sent or the user is asked. `isMeant`: whether it is still to be sent then.
+ * Answers whether to send a text to a room: at once, or, if it calls many people, when its user has answered. `isMeant`:
+ * whether it is still to be sent then.
  */
 export function useRoomCall(roomId: RoomId) {
   const chat = useClient();
-  const { open } = useOverlays();
+  const overlays = useOverlays();
 
-  async function ask(text: string, go: () => void, isMeant: () => boolean) {
+  async function ask(text: string, isMeant: () => boolean): Promise<boolean> {
     const people = (await callsRoom(text)) ? await chat.audience(roomId).catch(() => null) : 0;
-    if (!isMeant()) return;
-    if (people !== null && people <= ASKED_ABOVE) go();
+    if (!isMeant()) return false;
+    if (people !== null && people <= ASKED_ABOVE) return true;
     // A user who has left the room meanwhile finds the text there, as its draft.
-    else if (chat.snapshot().openRoom === roomId)
-      open({
-        is: "question",
-        title: people === null ? "Notify everybody in this room?" : `Notify ${people - 1} people?`,
-        text: "@room calls everybody who is in this room.",
-        yes: "Notify them",
-        no: "Go back",
-        onYes: go,
-      });
+    if (chat.snapshot().openRoom !== roomId) return false;
+    return overlays.ask({
+      title: people === null ? "Notify everybody in this room?" : `Notify ${people - 1} people?`,
+      text: "@room calls everybody who is in this room.",
+      yes: "Notify them",
+      no: "Go back",
+    });
   }
 
-  return (text: string, go: () => void, isMeant = () => true): Promise<void> | undefined => {
-    if (/@room/i.test(text)) return ask(text, go, isMeant);
-    go();
-    return undefined;
-  };
+  return (text: string, isMeant = () => true): true | Promise<boolean> =>
+    !/@room/i.test(text) || ask(text, isMeant);
 }
 
 /** Whether a text calls everybody; `@room` in code does not. If the parser does not load, it may. */

@@ -32,7 +32,7 @@ export function Profile() {
       changing.filter((entry) => isUnderWay(entry) && entry.heldUntil === undefined).length,
   );
   const [theme, setTheme] = useState(chosenTheme);
-  const { open } = useOverlays();
+  const { open, ask } = useOverlays();
   const tell = useNotice();
 
   function nextTheme() {
@@ -45,20 +45,19 @@ export function Profile() {
     chat.logOut().catch((error: unknown) => tell(wordsOf(error)));
   }
 
-  function askToLogOut() {
+  async function askToLogOut() {
     if (waiting === 0) {
       logOut();
       return;
     }
     const [have, them] = waiting === 1 ? ["One message has", "it"] : [`${waiting} messages have`, "them"];
-    open({
-      is: "question",
+    const isSure = await ask({
       title: "Log out now?",
       text: `${have} not been sent. Logging out throws ${them} away.`,
       yes: "Log out",
       no: "Stay",
-      onYes: logOut,
     });
+    if (isSure) logOut();
   }
 
   return (
@@ -77,7 +76,7 @@ export function Profile() {
         <IconButton icon="shield" label="Administration" onClick={() => open({ is: "administration" })} />
       )}
       <IconButton icon={THEME_ICONS[theme]} label={THEME_WORDS[theme]} onClick={nextTheme} />
-      <IconButton icon="exit" label="Log out" onClick={askToLogOut} />
+      <IconButton icon="exit" label="Log out" onClick={() => void askToLogOut()} />
     </footer>
   );
 }

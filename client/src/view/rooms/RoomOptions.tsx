@@ -15,7 +15,7 @@ import { foldedInWords, titleOf } from "./titles.ts";
 export function RoomOptions({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const me = useMe();
-  const { open, close } = useOverlays();
+  const { open, close, ask } = useOverlays();
   const tell = useNotice();
   const room = useChat((state) => state.rooms?.get(roomId));
   const users = useChat((state) => state.users);
@@ -41,15 +41,14 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
     if (first !== null && chat.snapshot().openRoom === roomId) goTo(first);
   }
 
-  function askToLeave() {
-    open({
-      is: "question",
+  async function askToLeave() {
+    const isSure = await ask({
       title: `Leave ${title}?`,
       text: "You will not hear from the room any more. You can join it again whenever you like.",
       yes: "Leave room",
       no: "Stay",
-      onYes: () => void chat.leaveRoom(roomId).then(goOn, fail),
     });
+    if (isSure) chat.leaveRoom(roomId).then(goOn, fail);
   }
 
   return (
@@ -100,7 +99,7 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
           </Button>
         )}
         {(room.kind === "open" || room.kind === "invite") && (
-          <Button wide icon="exit" onClick={askToLeave}>
+          <Button wide icon="exit" onClick={() => void askToLeave()}>
             Leave room
           </Button>
         )}

@@ -2,7 +2,7 @@ import { useEffect, useId, useRef, type ReactNode } from "react";
 import { flushSync } from "react-dom";
 import { enterOverlay } from "../address.ts";
 import { Announcer } from "../announce.tsx";
-import { useOverlays } from "../overlays.ts";
+import { useOverlays, type Question as Asked } from "../overlays.ts";
 import { goOn } from "../regions.ts";
 import { Button, IconButton } from "./Button.tsx";
 import { classes } from "./classes.ts";
@@ -90,24 +90,22 @@ export function DialogActions({ children }: { children: ReactNode }) {
   return <div className={css.actions}>{children}</div>;
 }
 
-type QuestionProps = {
-  title: string;
-  text: string;
-  /** The labels of the buttons that act and cancel. */
-  yes: string;
-  no: string;
-  onYes: () => void;
-  onClose: () => void;
-};
+type QuestionProps = Asked & { answer: (yes: boolean) => void; onClose: () => void };
 
-/** Asks before something that cannot be undone. */
-export function Question({ title, text, yes, no, onYes, onClose }: QuestionProps) {
+export function Question({ title, text, yes, no, answer, onClose }: QuestionProps) {
   return (
     <Dialog title={title} onClose={onClose}>
       <p>{text}</p>
       <DialogActions>
         <Button onClick={onClose}>{no}</Button>
-        <Button look="danger" onClick={onYes}>
+        <Button
+          look="danger"
+          onClick={() => {
+            answer(true);
+            // Whoever has asked goes on after this, and may move the focus.
+            flushSync(onClose);
+          }}
+        >
           {yes}
         </Button>
       </DialogActions>

@@ -416,6 +416,14 @@ test("a faultless history passes and is counted correctly", () => {
   expect(verdict).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, leaked: 0, other: 0 });
 });
 
+test("a message that is sent again after its author has left the room, and refused, is stored all the same", () => {
+  const history = faultless();
+  const { nonce } = pick(history, "acknowledged", { room: "0", person: "cem" });
+  history.say({ kind: "sent", person: "cem", room: "0", nonce });
+  history.say({ kind: "refused", person: "cem", room: "0", nonce, code: "not_found", final: true });
+  expect(check(history.lines, RULES).violations).toEqual([]);
+});
+
 test.each(plants)("catches %s (%s)", (_name, invariant, plant) => {
   const history = faultless();
   plant(history);

@@ -168,8 +168,11 @@ function collectSendings(lines: readonly Line[]): Map<string, Sending> {
     else if (line.kind === "acknowledged") {
       sending.acknowledgedAt = Math.min(sending.acknowledgedAt, line.at);
       sending.answers.push({ seq: line.seq, hash: line.hash });
-    } else if (line.kind === "refused") sending.refused ||= line.final;
-    else if (line.kind === "shown failed") sending.shownFailed = line.code;
+    } else if (line.kind === "refused") {
+      // Whoever has left a room learns nothing of it, nor that a message which they send again is stored.
+      const isRepeat = line.code === "not_found" && sending.answers.length > 0;
+      sending.refused ||= line.final && !isRepeat;
+    } else if (line.kind === "shown failed") sending.shownFailed = line.code;
     else if (line.kind === "offered again") sending.offeredAgain = true;
   }
   return sendings;

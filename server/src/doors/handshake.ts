@@ -61,8 +61,9 @@ export class Handshakes {
       // Engine.IO answers an upgrade with any method.
       if (request.method !== "GET" && request.method !== "POST")
         throw new ChatError("invalid", "Only GET and POST.");
-      const sid = sidOf(request);
+      const sid = queryOf(request, "sid");
       if (sid === "") {
+        this.#demandProtocol(request, isUpgrade(response) ? "websocket" : "polling");
         await identity.begin(request, "handshake");
         load.demand("handshakes");
         // Whether the account is still there is asked as the connection is admitted.
@@ -81,6 +82,19 @@ export class Handshakes {
     }
     // The client may have left meanwhile.
     if (!request.socket.destroyed) next();
+  }
+
+  /**
+   * Throws what Engine.IO would refuse with codes of its own, or, an older protocol over a WebSocket, with bytes that are
+   * no frame.
+   */
+  #demandProtocol(request: IncomingMessage, transport: "websocket" | "polling"): void {
+    if (queryOf(request, "EIO") !== "4")
+      throw new ChatError("invalid", "EIO must be 4: Socket.IO's client 3 or newer.");
+    if (transport === "polling" && !this.#parts.config.polling)
+      throw new ChatError("invalid", 'Only WebSocket: set `transports: ["websocket"]`.');
+    if (queryOf(request, "transport") !== transport || request.method !== "GET")
+      throw new ChatError("invalid", "A connection begins with GET, and names its transport.");
   }
 
   /** Throws `rate_limited` if the address has too many connections without a session. */
@@ -129,9 +143,9 @@ export class Handshakes {
   }
 }
 
-/** The connection that a request continues, as Engine.IO reads it; "" if it starts one. */
-function sidOf({ url = "" }: IncomingMessage): string {
-  return new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1) ?? "";
+/** A field of the query, as Engine.IO reads it; "" without it. */
+function queryOf({ url = "" }: IncomingMessage, name: "sid" | "EIO" | "transport"): string {
+  return new URL(url, "https://socket.io").searchParams.getAll(name).at(-1) ?? "";
 }
 
 /** Whether Engine.IO made the response up: any request may have the header of an upgrade. */

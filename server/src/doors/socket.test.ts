@@ -238,8 +238,11 @@ describe("the handshake", () => {
   });
 
   it("is refused by long-polling if that is switched off", async () => {
-    const { status } = await mary.browser.fetch("GET", "/socket.io/?EIO=4&transport=polling");
-    expect(status).toBe(400);
+    const answer = await mary.browser.fetch("GET", "/socket.io/?EIO=4&transport=polling");
+    expect(answer).toMatchObject({
+      status: 400,
+      body: { code: "invalid", message: 'Only WebSocket: set `transports: ["websocket"]`.' },
+    });
   });
 });
 

@@ -168,6 +168,20 @@ describe("a handshake", () => {
   });
 });
 
+describe("a handshake of another protocol", () => {
+  it.each(["EIO=3&transport=websocket", "transport=websocket", "EIO=4", "EIO=4&transport=polling"])(
+    "is refused with a code before the upgrade: %s",
+    async (query) => {
+      const [left] = both(house);
+      const url = `${left.address.replace("http", "ws")}/socket.io/?${query}`;
+      const socket = new WebSocket(url, { headers: { cookie: mary.browser.cookie } });
+      const [, response] = (await once(socket, "unexpected-response")) as [unknown, IncomingMessage];
+      expect(response.statusCode).toBe(400);
+      expect(JSON.parse(String(await response.toArray()))).toMatchObject({ code: "invalid" });
+    },
+  );
+});
+
 describe("an upgrade to something else", () => {
   const asks = (path: string, protocol: string) =>
     `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;

@@ -182,9 +182,10 @@ export class ChatMessages {
     const { roomId, message, replyTo, replyToHash } = send;
     const files = send.files && (await this.#files.describe(send.files));
     await this.#demandWords(textWithFiles({ message, files }));
-    const shown = await this.#rooms.showBoth(user.id, roomId);
     const meant = replyTo === undefined ? undefined : { roomId, seq: replyTo, hash: replyToHash };
     const answered = meant && (await this.#answered(user.id, meant));
+    // After what may refuse it: a refused message must show nobody its private room.
+    const shown = await this.#rooms.showBoth(user.id, roomId);
     const { mentions, mentionsRoom } = await this.#mentionsIn(message);
     const thread = answered && (answered.thread ?? answered.seq);
     return { shown, message: { ...send, answered, thread, files, mentions, mentionsRoom } };

@@ -607,6 +607,16 @@ describe("a private room", () => {
     for (const one of [ann, bob]) one.close();
   });
 
+  it("does not appear because of an answer to nothing", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const { body: room } = await ann.browser.post<Room>("/api/rooms/private", { userId: bob.user.id });
+    const answer = { roomId: room.id, message: "an answer", nonce: "one", replyTo: 7 };
+    expect(codeOf(await emit(ann.socket, "message", answer))).toBe("not_found");
+    const listed = (await bob.browser.get<Room[]>("/api/rooms")).body.map(({ id }) => id);
+    expect(listed).toEqual(["0"]);
+    for (const one of [ann, bob]) one.close();
+  });
+
   it("appears even if the newest row of its log is another program's", async () => {
     const [ann, bob] = [await person(left), await person(right)];
     const roomId = `${ann.user.id}:${bob.user.id}`;

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createConnection, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, it } from "vitest";
 import {
@@ -180,6 +181,26 @@ it("an unhandled error ends the process with code 1 and is logged without the va
     expect(await server.ended).toBe(1);
     expect(server.output()).toContain("ended by an error that nobody handled");
     expect(server.output()).not.toContain("Ʃ");
+  } finally {
+    await house.close();
+  }
+});
+
+it("two replicas with one SERVER_ID say so, once, and a replica that has started anew under its own does not", async () => {
+  const house = await replicas(0);
+  const said = "another replica has this one's SERVER_ID";
+  const start = () => serverProcess({ ...house.env, SERVER_ID: "one", LOG_LEVEL: "info" });
+  try {
+    const first = await start();
+    expect(await first.stop()).toBe(0);
+    const two = await Promise.all([start(), start()]);
+    await until(() => two.every((one) => one.output().includes(said)), PATIENCE_MS, "both to say it");
+    const [left, right] = two;
+    expect(await left.stop()).toBe(0);
+    // The other one stays alone for some heartbeats.
+    await sleep(5_000);
+    expect(await right.stop()).toBe(0);
+    expect([first, left, right].map((one) => one.output().split(said).length - 1)).toEqual([0, 1, 1]);
   } finally {
     await house.close();
   }

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
@@ -107,10 +108,13 @@ type LiveRoom = {
 export class Relay {
   readonly #parts: RelayParts;
   readonly #rooms = new Map<RoomId, LiveRoom>();
+  /** Tells this process from another one that was given the same SERVER_ID. */
+  readonly #run = randomBytes(6).toString("base64url");
   #timers: NodeJS.Timeout[] = [];
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
   #unhealedAt = -LOG_MS;
+  #namesakeHeard = false;
   #heartbeatHeard = { number: 0, at: performance.now() };
   /** Rooms whose check failed. */
   readonly #unchecked = new Set<RoomId>();
@@ -446,9 +450,10 @@ export class Relay {
     if (!envelope) return this.#drop(text);
     const { type, data, serverId } = envelope;
     if (type === "heartbeat") {
-      const { beat, schema } = readHeartbeat(data);
+      const { beat, schema, run } = readHeartbeat(data);
       if (schema < SCHEMA) this.#olderHeardAt = performance.now();
-      if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(beat);
+      if (run === this.#run) this.#hearHeartbeat(beat);
+      else if (serverId === this.#parts.config.serverId) this.#hearNamesake();
       return;
     }
     if (type === "change") return this.#drop(text);
@@ -535,7 +540,17 @@ export class Relay {
     this.#unchecked.clear();
     this.#checkRooms(unchecked);
     if (!this.#closed)
-      this.publish("heartbeat", { beat: (this.#heartbeat += 1), schema: SCHEMA }).catch(() => undefined);
+      this.publish("heartbeat", { beat: (this.#heartbeat += 1), schema: SCHEMA, run: this.#run }).catch(
+        () => undefined,
+      );
+  }
+
+  /** Both hold one lease for each user: whoever leaves one of them is shown as offline, though they are at the other. */
+  #hearNamesake(): void {
+    if (this.#namesakeHeard) return;
+    this.#namesakeHeard = true;
+    const cure = "give each replica a SERVER_ID of its own, or none";
+    this.#parts.log.warn({ about: "server id", cure }, "another replica has this one's SERVER_ID");
   }
 
   /** A missing heartbeat means that other announcements are missing: a connection, or a Cluster's node, was lost. */
@@ -547,10 +562,10 @@ export class Relay {
 }
 
 /** Servers of the first schema send only a number. */
-function readHeartbeat(data: unknown): { beat: number; schema: number } {
-  if (!isRecord(data)) return { beat: typeof data === "number" ? data : Number.NaN, schema: FIRST_SCHEMA };
-  const { beat, schema } = data;
-  return { beat: Number(beat), schema: Number(schema) };
+function readHeartbeat(data: unknown): { beat: number; schema: number; run: unknown } {
+  if (!isRecord(data)) return { beat: Number.NaN, schema: FIRST_SCHEMA, run: undefined };
+  const { beat, schema, run } = data;
+  return { beat: Number(beat), schema: Number(schema), run };
 }
 
 function readTyping(data: unknown): { roomId: RoomId; userId: UserId } | null {

@@ -28,7 +28,7 @@ import {
   threadSlot,
   toAnswering,
   type Slot,
-  type Version,
+  type Written,
 } from "./drafts.ts";
 import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
@@ -48,9 +48,6 @@ import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
 
 export type ChatClient = ReturnType<typeof createChatClient>;
-
-/** What stands in a slot at one moment: its text, the message that it answers, and its files. */
-export type Written = { said: Version | null; answered: Version | null; files: Version | null };
 
 /** A deletion that can be undone for `UNDO_MS`. */
 export type Deletion = {

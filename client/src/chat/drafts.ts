@@ -74,6 +74,9 @@ export function answeringIn(text = ""): Answering | undefined {
 /** A version of a draft, with the nonce under which to send it. */
 export type Version = { nonce: string; text: string };
 
+/** What stands in a slot at one moment: its text, the message that it answers, and its files. */
+export type Written = { said: Version | null; answered: Version | null; files: Version | null };
+
 /** `stored` is the stored form, or null if it could not be stored. */
 type Draft = Version & { stored: string | null };
 

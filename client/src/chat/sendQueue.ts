@@ -1,5 +1,4 @@
-import type { Written } from "./chat.ts";
-import type { Version } from "./drafts.ts";
+import type { Version, Written } from "./drafts.ts";
 import { filesIn, toText } from "./state/files.ts";
 
 /** The field in which texts are written. */

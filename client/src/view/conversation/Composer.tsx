@@ -10,8 +10,7 @@ import {
   type Ref,
 } from "react";
 import { wordsOf } from "../../chat/api.ts";
-import type { Written } from "../../chat/chat.ts";
-import { answeringIn, filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { answeringIn, filesSlot, replySlot, threadSlot, type Slot, type Written } from "../../chat/drafts.ts";
 import { createSendQueue } from "../../chat/sendQueue.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";

@@ -298,10 +298,28 @@ test("a finger that rests on a message opens its actions, though it trembles, bu
   await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
 });
 
+test("Arrow Up edits no earlier message while the last one is on its way", async () => {
+  const { page, link } = await stage.enter("ann-hasty", { link: true });
+  await say(page, "the earlier one");
+  await message(page, "the earlier one").locator("[data-seq]").waitFor();
+  link.cut();
+  await say(page, "the last one");
+  await message(page, "the last one").waitFor();
+  await messageTo(page, "General").press("ArrowUp");
+  await page.keyboard.type("goes on");
+  expect(await messageTo(page, "General").inputValue()).toBe("goes on");
+  expect(await page.getByRole("textbox", { name: "Edit message" }).count()).toBe(0);
+  await link.mend();
+  await message(page, "the last one").locator("[data-seq]").waitFor();
+  await messageTo(page, "General").fill("");
+  await page.keyboard.press("ArrowUp");
+  await eventually(() => page.getByRole("textbox", { name: "Edit message" }).inputValue(), "the last one");
+});
+
 test("a finger that rests in the field of an edit places the caret, and opens no actions", async () => {
   const { page, context } = await stage.enter("ann-caret", { hasTouch: true });
   await say(page, "paste into me");
-  await message(page, "paste into me").getByText("Sent").waitFor();
+  await message(page, "paste into me").locator("[data-seq]").waitFor();
   await messageTo(page, "General").press("ArrowUp");
   const field = page.getByRole("textbox", { name: "Edit message" });
   const { x = 0, y = 0 } = (await field.boundingBox()) ?? {};
@@ -327,7 +345,7 @@ test("a row keeps the focus however far its reader scrolls, and an edit that is 
   await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
   await page.getByRole("button", { name: "Join this room" }).click();
   await say(page, "my word");
-  await message(page, "my word").waitFor();
+  await message(page, "my word").locator("[data-seq]").waitFor();
   const composer = messageTo(page, "Far");
   const scrollUp = async () => {
     const top = page.getByRole("log").getByText("line 20", { exact: true });
@@ -370,7 +388,7 @@ test("what is typed into an edit that ends elsewhere is sent nowhere, and the en
     ["two", () => owner.socket.emitWithAck("message.delete", { roomId: body.id, seq: 2 })],
   ] as const) {
     await say(page, text);
-    await message(page, text).getByText("Sent").waitFor();
+    await message(page, text).locator("[data-seq]").waitFor();
     await message(other, text).waitFor();
     await messageTo(page, "Ends").press("ArrowUp");
     await field(page).waitFor();

@@ -192,7 +192,8 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
               asChanged(one).deleted === undefined &&
               !(room.folded && one.thread !== undefined),
           );
-          if (last === undefined) return false;
+          // An earlier one is not meant while the last one has no place yet.
+          if (last === undefined || waiting.some(({ state }) => state !== "failed")) return false;
           beginEdit(chat, last, "log");
           face.current?.show(last.seq);
           return true;

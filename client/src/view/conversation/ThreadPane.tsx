@@ -240,7 +240,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
           const own = [root, ...answers].findLast(
             (one) => one.from === me.id && asChanged(one).deleted === undefined,
           );
-          if (own === undefined) return false;
+          if (own === undefined || waiting.some(({ state }) => state !== "failed")) return false;
           beginEdit(chat, own, "thread");
           return true;
         }}

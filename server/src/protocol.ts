@@ -163,7 +163,7 @@ export type Room = {
   last: Message | null;
   /** seq of the newest message, 0 for an empty room. */
   seq: number;
-  /** seq up to which this user has read. */
+  /** seq up to which this user has read. Their own message raises it to its seq, and no event says so. */
   read: number;
   unread: number;
   /** seq of each deleted message after `read`, if there are any; the newest 500. */

@@ -190,17 +190,18 @@ export class ChatFiles {
   }
 
   /**
-   * What a message says of its files. Whether they are the sender's to send is checked where the message is stored: one
-   * that is unknown here is refused there, unless the message was stored before.
+   * What a message says of its files. Throws `not_found` for one that is unknown, somebody else's or of another room.
+   * Whether another message has it is checked where the message is stored.
    */
-  async describe(asked: readonly (string | SentFile)[]): Promise<MessageFile[]> {
+  async describe(user: User, roomId: RoomId, asked: readonly (string | SentFile)[]): Promise<MessageFile[]> {
     const sent = asked.map((one) => (typeof one === "string" ? { id: one } : one));
     const found = await this.#parts.files.find(sent.map(({ id }) => id));
-    // The log stores the fields of a MessageFile alone.
-    return sent.map(({ id, alt = "" }, index) => ({
-      ...(found[index] ?? { id, name: "", type: "", size: 0 }),
-      ...(alt !== "" && { alt }),
-    }));
+    return sent.map(({ alt = "" }, index) => {
+      const file = found[index];
+      if (file?.roomId !== roomId || file.by !== user.id) throw noFile();
+      // The log stores the fields of a MessageFile alone.
+      return { ...file, ...(alt !== "" && { alt }) };
+    });
   }
 
   /** These files were sent. */

@@ -180,7 +180,7 @@ export class ChatMessages {
   /** Everything that is asked before a message is stored; and to whom its private room is new. */
   async #lookUp(user: User, send: SendMessage): Promise<{ message: NewMessage; shown: UserId[] }> {
     const { roomId, message, replyTo, replyToHash } = send;
-    const files = send.files && (await this.#files.describe(send.files));
+    const files = send.files && (await this.#files.describe(user, roomId, send.files));
     await this.#demandWords(textWithFiles({ message, files }));
     const meant = replyTo === undefined ? undefined : { roomId, seq: replyTo, hash: replyToHash };
     const answered = meant && (await this.#answered(user.id, meant));

@@ -360,12 +360,12 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         const doubt = room === undefined ? null : firstDoubt(room);
         // Each connection starts with this.
         if (doubt === null || !scope.open || !socket.connected) return;
-        const { next } = doubt;
+        const { seq, next } = doubt;
         const page = await read(roomId, {
           size: LIMITS.page,
           ...(next !== undefined && { before: next.date }),
         });
-        chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
+        chat.dispatch({ type: "page again", roomId, page, doubted: seq });
         if (chat.state.rooms?.get(roomId)?.log === null && !(await loadNewest(roomId))) throw lostPage();
         settle(roomId);
       }

@@ -190,18 +190,18 @@ describe("changes", () => {
     expect(general(reset).log?.messages.map((message) => message.message)).toEqual(
       rows(story, 1, 5, 5).map((message) => message.message),
     );
-    expect(firstDoubt(general(reset))).toEqual({ next: undefined });
+    expect(firstDoubt(general(reset))).toEqual({ seq: 5, next: undefined });
     // Somebody makes another change during the reading.
     const on: Story = { ...other, changes: [...other.changes, 4] };
     const half = after(
       [
         { type: "changes", roomId, changes: span(on, 3, 4) },
-        { type: "page again", roomId, page: page(other, 4, 5, 3), before: undefined },
+        { type: "page again", roomId, page: page(other, 4, 5, 3), doubted: 5 },
       ],
       reset,
     );
     expect(firstDoubt(general(half))?.next).toEqual(at(on, 4, 4));
-    const whole = apply(half, { type: "page again", roomId, page: page(other, 1, 3, 3), before: 4 });
+    const whole = apply(half, { type: "page again", roomId, page: page(other, 1, 3, 3), doubted: 3 });
     expect(firstDoubt(general(whole))).toBe(null);
     expect(general(whole).log?.messages).toEqual(rows(on, 1, 5, 4));
   });
@@ -221,7 +221,7 @@ describe("changes", () => {
         type: "page again",
         roomId,
         page: page(story, 1, 5, 5),
-        before: undefined,
+        doubted: 3,
       });
       expect(general(read).log?.messages).toEqual(rows(story, 1, 5, 5));
     }
@@ -285,10 +285,28 @@ describe("changes", () => {
       PROVED,
       { type: "changes", roomId, changes: span(short, 2, 3) },
       { type: "synced", room: answer },
-      { type: "page again", roomId, page: page(short, 1, 5, 2), before: undefined },
+      { type: "page again", roomId, page: page(short, 1, 5, 2), doubted: 3 },
     ]);
     expect(general(state).log?.messages).toEqual(rows(short, 1, 5, 3));
     expect(firstDoubt(general(state))).toBeNull();
+  });
+
+  test("that were heard after a page was read keep their doubt, if the page ends before their message", () => {
+    const long: Story = { total: 6, changes: [1, 6] };
+    // The answer was made before the second change, which is heard before it.
+    const anew = { after: 1, rev: 1, revHash: "r1", messages: [], reset: true as const };
+    const state = after([
+      listed(long, 1),
+      { type: "newest page", roomId, page: page(long, 1, 5, 1) },
+      PROVED,
+      { type: "message", message: at(long, 6, 2) },
+      { type: "changes", roomId, changes: span(long, 1, 2) },
+      { type: "synced", room: { roomId, messages: [], more: false, changes: anew } },
+      { type: "page again", roomId, page: page(long, 1, 5, 1), doubted: 5 },
+    ]);
+    expect(firstDoubt(general(state))).toEqual({ seq: 6, next: undefined });
+    const whole = apply(state, { type: "page again", roomId, page: page(long, 1, 6, 2), doubted: 6 });
+    expect(general(whole).log?.messages).toEqual(rows(long, 1, 6, 2));
   });
 
   test("that delete a message remove its text from every kept state", () => {

@@ -166,11 +166,12 @@ export function needsSync(room: RoomState): boolean {
   return room.stale || room.seq > room.log.head || room.heardRev > room.rev;
 }
 
-/** The newest doubtful message, and the one after it: the page before that one must be read again. */
-export function firstDoubt(room: RoomState): { next: Message | undefined } | null {
+/** seq of the newest doubtful message, and the message after it: the page before that one must be read again. */
+export function firstDoubt(room: RoomState): { seq: number; next: Message | undefined } | null {
   const messages = room.log?.messages ?? [];
   const at = messages.findLastIndex(isDoubtful);
-  return at < 0 ? null : { next: messages[at + 1] };
+  const message = messages[at];
+  return message === undefined ? null : { seq: message.seq, next: messages[at + 1] };
 }
 
 /** The log's newest message, for a cursor. */
@@ -473,18 +474,18 @@ export function prepend(room: RoomState, page: Page, before: number): RoomState 
 }
 
 /**
- * Applies a page that was read again: up to the message before `before` (a seq), or the newest one. A doubtful message
- * that is not on it is no longer stored, and stays as it was. A log that the page contradicts is dropped, because `sync`
- * compares no more than its end.
+ * Applies a page that was read again because of the doubtful message `doubted` (a seq). A doubtful message before that
+ * one and not on the page is no longer stored, and stays as it was; a later one may have been stored since. A log that
+ * the page contradicts is dropped, because `sync` compares no more than its end.
  */
-export function readAgain(room: RoomState, page: Page, before: number = Infinity): RoomState {
+export function readAgain(room: RoomState, page: Page, doubted: number): RoomState {
   if (room.log === null) return room;
   if (room.log.messages.some(isOtherThan(page.messages))) return distrust({ ...room, log: null });
   const from = page.more ? (page.messages[0]?.seq ?? 0) : 0;
   const taken = take(room, page.messages);
   if (taken.log === null) return taken;
   const messages = taken.log.messages.map((message) =>
-    message.seq >= from && message.seq < before ? trust(message) : message,
+    message.seq >= from && message.seq <= doubted ? trust(message) : message,
   );
   return { ...taken, log: { ...taken.log, messages } };
 }

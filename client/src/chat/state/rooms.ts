@@ -57,7 +57,7 @@ export type RoomsEvent =
   /** The newest page for a loaded log that is far behind. */
   | { type: "restarted"; roomId: RoomId; page: Page }
   /** `before`: the seq of the message after the page; undefined for the newest page. */
-  | { type: "page again"; roomId: RoomId; page: Page; before: number | undefined }
+  | { type: "page again"; roomId: RoomId; page: Page; doubted: number }
   /** A message that the connection heard. */
   | { type: "message"; message: Message }
   /** A message that an answer told of, as it is now. */
@@ -113,7 +113,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
         noted(state, restart(room, event.page), event.page.messages),
       );
     case "page again":
-      return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.before));
+      return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.doubted));
     case "changes":
       return mapRoom(state, event.roomId, (room) =>
         noted(state, takeChanges(room, event.changes), event.changes.messages, room),

@@ -398,13 +398,13 @@ describe("messages", () => {
 
   test("a page that is read again drops a log whose messages are others, which `sync` would not find", () => {
     const page = { messages: [stored(4), stored(5, { hash: "other" })], more: true };
-    const state = apply(opened(8), { type: "page again", roomId: "0", page, before: 6 });
+    const state = apply(opened(8), { type: "page again", roomId: "0", page, doubted: 5 });
     expect(general(state)).toMatchObject({ log: null, held: [] });
     const same = apply(opened(8), {
       type: "page again",
       roomId: "0",
       page: { ...page, messages: between(4, 5) },
-      before: 6,
+      doubted: 5,
     });
     expect(texts(same)).toHaveLength(8);
   });

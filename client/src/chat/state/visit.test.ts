@@ -180,7 +180,7 @@ describe("a visit", () => {
     const reset: SyncedRoom = { roomId: "7", messages: [said(3)], more: false, reset: "rewound" };
     expect(played(...there, { type: "synced", room: reset }).visit).toBeNull();
     const other = { messages: [said(199, { hash: "other" })], more: true };
-    expect(played(...there, { type: "page again", roomId: "7", page: other, before: 200 }).visit).toBeNull();
+    expect(played(...there, { type: "page again", roomId: "7", page: other, doubted: 199 }).visit).toBeNull();
     const late = played(...there, visit(20, 2), { type: "visited", id: 1, page: pageOf(41, 60) });
     expect(late.visit).toEqual({ id: 2, roomId: "7", seq: 20, is: "wanted" });
   });

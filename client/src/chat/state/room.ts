@@ -312,7 +312,8 @@ function add(before: RoomState, anyState: Message, inOrder: boolean): RoomState 
   const other = room.held.find((held) => held.seq === seq);
   const message = newest(anyState, other === undefined ? room.changed : [...room.changed, other]);
   if (room.log !== null && seq <= room.log.head) {
-    const known = room.log.messages[placeOf(room.log.messages, seq)];
+    const row = room.log.messages[placeOf(room.log.messages, seq)];
+    const known = row?.seq === seq ? row : undefined;
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
@@ -356,7 +357,7 @@ function take(before: RoomState, rows: readonly Message[], complete = -1): RoomS
   for (const row of fresh) {
     const at = placeOf(shown, row.seq);
     const message = shown[at];
-    if (message === undefined) continue;
+    if (message?.seq !== row.seq) continue;
     left.delete(row.seq);
     if (!isSame(row, message)) contradicts = true;
     const isLate = revOf(row) <= complete;
@@ -399,15 +400,15 @@ function join(room: RoomState): RoomState {
   return { ...room, log: { ...room.log, head, messages }, held: room.held.slice(joined), told };
 }
 
-/** Where a log has the message with this number, by bisection: a log may be long; -1 if nowhere. */
-function placeOf(messages: readonly Message[], seq: number): number {
+/** Where the message with this number is, or would be, by bisection: a log may be long. */
+export function placeOf(messages: readonly Message[], seq: number): number {
   let [from, to] = [0, messages.length];
   while (from < to) {
     const middle = (from + to) >>> 1;
     if ((messages[middle]?.seq ?? 0) < seq) from = middle + 1;
     else to = middle;
   }
-  return messages[from]?.seq === seq ? from : -1;
+  return from;
 }
 
 function limitHeld(room: RoomState, limit: number): RoomState {

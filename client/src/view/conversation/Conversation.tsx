@@ -23,9 +23,9 @@ import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { useFailed } from "../ui/useFailed.ts";
-import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
-import { beginEdit } from "./EditMessage.tsx";
+import { useEditLast } from "./EditMessage.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import css from "./Conversation.module.css";
 import { OutgoingMessages } from "./Message.tsx";
@@ -67,7 +67,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
   const [folding, setFolding] = useState(false);
-  const asChanged = useAsChanged();
+  const editLast = useEditLast("log");
   const { failed, again } = useFailed(room.load);
   const waiting = useWaiting(room);
   const visit = useVisit(room);
@@ -186,17 +186,13 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
         face={composer}
         onSent={() => face.current?.jump()}
         onEditLast={() => {
-          const last = room.log?.messages.findLast(
-            (one) =>
-              one.from === me.id &&
-              asChanged(one).deleted === undefined &&
-              !(room.folded && one.thread !== undefined),
+          const messages = room.log?.messages ?? [];
+          const last = editLast(
+            room.folded ? messages.filter(({ thread }) => thread === undefined) : messages,
+            waiting,
           );
-          // An earlier one is not meant while the last one has no place yet.
-          if (last === undefined || waiting.some(({ state }) => state !== "failed")) return false;
-          beginEdit(chat, last, "log");
-          face.current?.show(last.seq);
-          return true;
+          if (last !== null) face.current?.show(last.seq);
+          return last !== null;
         }}
         onPage={(views) => face.current?.page(views)}
       />

@@ -3,12 +3,13 @@ import { useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { ChatClient } from "../../chat/chat.ts";
 import { changeSlot, EMPTY, type Slot } from "../../chat/drafts.ts";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
 import type { ChatState } from "../../chat/state/state.ts";
 import { isIn } from "../../chat/state/thread.ts";
 import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
-import { useClient, useDraft } from "../useChat.ts";
+import { useAsChanged, useClient, useDraft, useMe } from "../useChat.ts";
 import { charactersIn } from "./Composer.tsx";
 import css from "./EditMessage.module.css";
 import { useRoomCall } from "./useRoomCall.ts";
@@ -38,6 +39,24 @@ export function beginEdit(chat: ChatClient, message: Message, place: EditPlace):
   begun = slotOf(message);
   places.set(begun, place);
   chat.beginEdit(message);
+}
+
+/**
+ * Begins to edit the user's last one of these messages, and answers it. Null if there is none, or while the last one is
+ * among those that wait for their place: an earlier one is not meant.
+ */
+export function useEditLast(
+  place: EditPlace,
+): (messages: readonly Message[], waiting: readonly Outgoing[]) => Message | null {
+  const chat = useClient();
+  const me = useMe();
+  const asChanged = useAsChanged();
+  return (messages, waiting) => {
+    const last = messages.findLast((one) => one.from === me.id && asChanged(one).deleted === undefined);
+    if (last === undefined || waiting.some(({ state }) => state !== "failed")) return null;
+    beginEdit(chat, last, place);
+    return last;
+  };
 }
 
 /** Edits one's own message in its place. */

@@ -13,7 +13,7 @@ import {
 import { cut } from "../../chat/cut.ts";
 import { folded, unfolded, type Folded } from "../../chat/state/folding.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
-import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
+import { compareMessages, placeOf, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import type { Visit } from "../../chat/state/visit.ts";
 import { nameIn } from "../../chat/state/people.ts";
@@ -120,26 +120,18 @@ export function MessageLog({
   const place = useRef<Place>(null);
 
   const { messages, threads, stubs } = fold;
-  const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
-  const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
+  const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom.seq) + 1;
+  const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top.seq);
   const unread = unreadOf(room);
   const following = atBottom && shown.bottom === null;
   const watched = following && attention && !covered && !awaited;
   const divider = useDivider(room, me.id, watched);
 
   useLayoutEffect(() => {
-    const element = scroller.current;
-    if (element === null) return undefined;
-    const own = (place.current = createPlace(element));
-    const row = element.querySelector<HTMLElement>("[data-target]");
-    if (row === null) own.hold();
-    else own.show(row);
-    const observer = new ResizeObserver(own.hold);
-    observer.observe(element);
-    if (element.firstElementChild) observer.observe(element.firstElementChild);
-    return () => observer.disconnect();
+    if (scroller.current === null) return undefined;
+    const own = (place.current = createPlace(scroller.current));
+    return own.end;
   }, []);
-
   useLayoutEffect(() => place.current?.hold());
 
   /** Notes where the user has scrolled to, and shows more of the log near its ends. */
@@ -411,18 +403,6 @@ function placeIn({ messages, stubs }: Folded, log: Log, seq: number): number {
 /** The same key for a message on its way and once it is stored, so that it stays the same row. */
 function keyOf(message: Message, mine: boolean): string {
   return (mine ? message.nonce : undefined) ?? String(message.seq);
-}
-
-/** Where a message is, or would be. */
-function placeOf(messages: readonly Message[], message: Message): number {
-  let low = 0;
-  let high = messages.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (compareMessages(messages[middle] as Message, message) < 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /**

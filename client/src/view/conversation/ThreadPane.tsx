@@ -14,7 +14,7 @@ import { useFailed } from "../ui/useFailed.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
 import { Composer, type ComposerFace } from "./Composer.tsx";
-import { beginEdit } from "./EditMessage.tsx";
+import { useEditLast } from "./EditMessage.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
 import { rove, rowOf } from "./roving.ts";
@@ -90,6 +90,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   const { failed, again } = useFailed(load);
   const users = useChat((state) => state.users);
   const asChanged = useAsChanged();
+  const editLast = useEditLast("thread");
   const outgoing = useChat((state) => state.outgoing);
   const waiting = useMemo(
     () => outgoing.filter((entry) => entry.roomId === roomId && isAnswerIn(thread, entry)),
@@ -101,14 +102,9 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   useClock();
 
   useLayoutEffect(() => {
-    const element = scroller.current;
-    if (element === null) return undefined;
-    const own = (place.current = createPlace(element));
-    own.hold();
-    const observer = new ResizeObserver(own.hold);
-    observer.observe(element);
-    if (element.firstElementChild) observer.observe(element.firstElementChild);
-    return () => observer.disconnect();
+    if (scroller.current === null) return undefined;
+    const own = (place.current = createPlace(scroller.current));
+    return own.end;
   }, []);
   useLayoutEffect(() => place.current?.hold());
 
@@ -236,14 +232,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
         placeholder="Reply…"
         face={composer}
         onSent={() => place.current?.jump()}
-        onEditLast={() => {
-          const own = [root, ...answers].findLast(
-            (one) => one.from === me.id && asChanged(one).deleted === undefined,
-          );
-          if (own === undefined || waiting.some(({ state }) => state !== "failed")) return false;
-          beginEdit(chat, own, "thread");
-          return true;
-        }}
+        onEditLast={() => editLast([root, ...answers], waiting) !== null}
         onPage={(views) => place.current?.page(views)}
       />
     </>

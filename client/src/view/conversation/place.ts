@@ -15,7 +15,8 @@ export type Place = ReturnType<typeof createPlace>;
  * user's own scrolling, or `jump`, changes between the two, except that a reader is at the bottom once nothing is left
  * below.
  *
- * Call `hold` after each change of layout, before it is painted, and `moved` on scroll events.
+ * It begins at the row with `data-target`, or else at the bottom, and follows changes of the scroller's own size and of
+ * its first child's. Call `hold` after each other change of layout, before it is painted, and `moved` on scroll events.
  */
 export function createPlace(scroller: HTMLElement) {
   let bottom = true;
@@ -84,8 +85,23 @@ export function createPlace(scroller: HTMLElement) {
     return [...begun, ...cut];
   }
 
+  function show(row: HTMLElement) {
+    const { top, height } = scroller.getBoundingClientRect();
+    const box = row.getBoundingClientRect();
+    scroller.scrollTop += box.top - top - Math.max(0, (height - box.height) / 2);
+    leave();
+  }
+
+  const target = scroller.querySelector<HTMLElement>("[data-target]");
+  if (target === null) hold();
+  else show(target);
+  const observer = new ResizeObserver(hold);
+  observer.observe(scroller);
+  if (scroller.firstElementChild) observer.observe(scroller.firstElementChild);
+
   return {
     hold,
+    end: () => observer.disconnect(),
 
     /** `last`: whether the content ends with the newest message. */
     moved(last: boolean) {
@@ -106,12 +122,7 @@ export function createPlace(scroller: HTMLElement) {
     },
 
     /** Scrolls a row to the middle of the view. */
-    show(row: HTMLElement) {
-      const { top, height } = scroller.getBoundingClientRect();
-      const box = row.getBoundingClientRect();
-      scroller.scrollTop += box.top - top - Math.max(0, (height - box.height) / 2);
-      leave();
-    },
+    show,
 
     /** Scrolls by so many views, as the user's own scrolling does. */
     page(views: number) {

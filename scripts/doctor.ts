@@ -20,7 +20,7 @@ import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
 import { isRecord, parseJson } from "../server/src/store/json.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
-import { wordsInUse } from "../server/src/store/redisReach.ts";
+import { infoField, wordsInUse } from "../server/src/store/redisReach.ts";
 import { checkRights } from "../server/src/store/rights.ts";
 import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
@@ -157,8 +157,7 @@ async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {
   found.push(clock("Redis", off));
   const info = async () => {
     const text = await redis.info("memory").catch(() => "");
-    const figure = (name: string) =>
-      Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(text)?.[1] ?? Number.NaN);
+    const figure = (name: string) => Number(infoField(text, name) ?? Number.NaN);
     return {
       used: figure("used_memory"),
       limit: figure("maxmemory"),

@@ -179,8 +179,7 @@ export class Admin {
     await begin();
     // The operator's shell has no account.
     if (by.user.id === "") return;
-    const { role, disabled } = await this.#parts.users.accountOf(by.user.id);
-    if (disabled || role !== by.role) throw lostRole();
+    if ((await this.#parts.users.roleNow(by.user.id)) !== by.role) throw lostRole();
   }
 
   async settings(): Promise<ServerSettings> {

@@ -128,7 +128,7 @@ export class Moderation {
     patch: MemberPatch,
     record: MemberRecord | null,
     mute: Mute = {},
-  ): MemberRecord | null {
+  ): MemberRecord {
     const { role, mutedUntil } = patch;
     // Who was in the room a moment ago, and is not any more, does not come back by what was meant for a member.
     if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite")) throw noMember();
@@ -138,7 +138,7 @@ export class Moderation {
       demand(now, "role");
     if (mutedUntil !== undefined) demand(now, "mute");
     if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing, server);
-    return tidy(now, changed(standing ?? { ...ordinary(), ...mute }, patch));
+    return changed(standing ?? { ...ordinary(), ...mute }, patch);
   }
 
   /** Takes somebody out of a room. Throws as `change` does. */
@@ -262,12 +262,6 @@ function memberOf(user: User, { role, mutedUntil }: Standing): Member {
 
 function noMember(): ChatError {
   return new ChatError("not_found", "There is no such member.");
-}
-
-/** A record of somebody ordinary is stored only where records say who is in the room. */
-function tidy({ kind }: Situation, record: MemberRecord): MemberRecord | null {
-  const isPlain = record.role === "member" && record.mutedUntil === undefined && !record.disabled;
-  return isPlain && (kind === "everyone" || kind === "direct") ? null : record;
 }
 
 function changed(standing: MemberRecord, { role, mutedUntil }: MemberPatch): MemberRecord {

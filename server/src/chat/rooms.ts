@@ -231,7 +231,7 @@ export class ChatRooms {
   }> {
     const [facts, server, record, sees] = await Promise.all([
       this.#rooms.facts(roomId),
-      this.#serverRole(user.id),
+      this.#users.roleNow(user.id),
       this.#members.record(roomId, user.id),
       keepsRecords(roomId) || this.#members.sees(roomId, user.id),
     ]);
@@ -250,7 +250,7 @@ export class ChatRooms {
     const withRecord = async (now: MemberRecord | null): Promise<Situation> => {
       // Nothing but their record gives anybody else a right.
       if (server === "user") return situationOf(facts, server, now);
-      const [present, role] = await Promise.all([this.#rooms.facts(roomId), this.#serverRole(user.id)]);
+      const [present, role] = await Promise.all([this.#rooms.facts(roomId), this.#users.roleNow(user.id)]);
       return situationOf(present ?? facts, role, now);
     };
     return { facts, situation: situationOf(facts, server, record), withRecord };
@@ -265,12 +265,6 @@ export class ChatRooms {
     ]);
     const isInside = record === null ? !keepsRecords(roomId) : !record.disabled;
     return kind !== null && isInside ? toldStanding(kind, record, role) : null;
-  }
-
-  /** What an account is on the server: nothing while it is disabled. */
-  async #serverRole(userId: UserId): Promise<ServerRole> {
-    const { role, disabled } = await this.#users.accountOf(userId);
-    return disabled ? "user" : role;
   }
 
   /** Throws what keeps a user from doing this in a room: `not_found`, `forbidden`, `muted`, `archived`. */

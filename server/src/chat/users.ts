@@ -453,6 +453,12 @@ export class Users {
     return { role: roleOf(role), disabled: disabled !== null, deleted: deleted !== null };
   }
 
+  /** What an account is on the server: nothing while it is disabled. */
+  async roleNow(id: UserId): Promise<ServerRole> {
+    const { role, disabled } = await this.accountOf(id);
+    return disabled ? "user" : role;
+  }
+
   /** Whether this address is one of the account's own. */
   async isAtHome(username: string, address: string): Promise<boolean> {
     const seenAt = await unlessWrongType(this.#redis.zscore(this.#keys.homes(username), address), null);

@@ -15,7 +15,6 @@ import {
   NONCE,
   isBlank,
   isEmoji,
-  isRoomId,
   type ClientEvents,
   type Cursor,
   type EditMessage,
@@ -32,16 +31,14 @@ import { listJson, type Json } from "../store/json.ts";
 import { unknownRoom } from "../store/log.ts";
 import type { Attendance } from "./attendance.ts";
 import { toFailure } from "./failure.ts";
-import { writtenText } from "./fields.ts";
+import { anyRoomId, whole, writtenText } from "./fields.ts";
 import type { Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 
 // Compiles what recognises an emoji: at the first two reactions it would keep everybody waiting.
 isEmoji("👍");
 isEmoji("👍");
-const roomId = z.custom<RoomId>(isRoomId, "no room id");
-const whole = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const room: z.ZodType<{ roomId: RoomId }> = z.object({ roomId });
+const room: z.ZodType<{ roomId: RoomId }> = z.object({ roomId: anyRoomId });
 const nonce = z.string().regex(NONCE, "1 to 64 letters, digits, _ . : -");
 const hash = z.string().regex(/^[0-9a-f]{0,40}$/);
 const fileId = z.string().regex(FILE_ID, "the id of a file");
@@ -50,7 +47,7 @@ const sentFile = z.union([fileId, z.object({ id: fileId, alt: writtenText(LIMITS
 const textOrNone = writtenText(LIMITS.message);
 const send: z.ZodType<SendMessage> = z
   .object({
-    roomId,
+    roomId: anyRoomId,
     message: textOrNone,
     nonce,
     replyTo: whole.optional(),
@@ -67,8 +64,12 @@ const send: z.ZodType<SendMessage> = z
       .optional(),
   })
   .refine(({ message, files }) => files !== undefined || !isBlank(message), "a message needs text");
-const target = z.object({ roomId, seq: whole, hash: hash.optional() });
-const markRead: z.ZodType<MarkRead> = z.object({ roomId, seq: whole, unread: z.literal(true).optional() });
+const target = z.object({ roomId: anyRoomId, seq: whole, hash: hash.optional() });
+const markRead: z.ZodType<MarkRead> = z.object({
+  roomId: anyRoomId,
+  seq: whole,
+  unread: z.literal(true).optional(),
+});
 const edit: z.ZodType<EditMessage> = target.extend({ message: textOrNone, rev: whole, nonce });
 const react: z.ZodType<React> = target.extend({
   emoji: z.string().max(64).refine(isEmoji, "one emoji"),
@@ -76,7 +77,7 @@ const react: z.ZodType<React> = target.extend({
 });
 const pin = target.extend({ on: z.boolean() });
 const cursor: z.ZodType<Cursor> = z.object({
-  roomId,
+  roomId: anyRoomId,
   seq: whole,
   date: whole,
   hash: hash.optional(),

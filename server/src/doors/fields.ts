@@ -40,6 +40,10 @@ export const freshPassword = wholePassword
   .refine(passwordFits, TOO_MANY_BYTES)
   .refine((text) => text.length >= LIMITS.passwordMin, `at least ${LIMITS.passwordMin} characters`);
 
+export const whole = z.int().min(0);
+
+export const anyRoomId = z.custom<RoomId>(isRoomId, "no room id");
+
 export const userId = z.string().regex(USER_ID, "no user id");
 
 /** The user id in a route's path. Throws `invalid`. */

@@ -4,10 +4,10 @@ import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
-import { LIMITS, isRoomId, type Hits, type RoomId, type User } from "../protocol.ts";
+import { LIMITS, type Hits, type RoomId, type User } from "../protocol.ts";
 import { listJson } from "../store/json.ts";
 import { inTurns, kbOf, listed, paidFor, sendJson, turnOf } from "./answers.ts";
-import { demandRoomId, pageSize, userId } from "./fields.ts";
+import { anyRoomId, demandRoomId, pageSize, userId } from "./fields.ts";
 import { demandUser, type Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 
@@ -49,7 +49,7 @@ const pageQuery = z
   }, "one kind of page at a time");
 const findQuery = z.object({
   q: z.string().max(LIMITS.search),
-  room: z.string().refine(isRoomId, "no room id").optional(),
+  room: anyRoomId.optional(),
   from: userId.optional(),
   before: date.optional(),
   after: date.optional(),

@@ -25,7 +25,17 @@ import type { StoredInvite } from "../store/invites.ts";
 import { listJson } from "../store/json.ts";
 import { REPORT_CURSOR } from "../store/reports.ts";
 import { inTurns, kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
-import { demandRoomId, demandUserId, lineOfText, pageSize, roomName, userId, writtenText } from "./fields.ts";
+import {
+  demandRoomId,
+  demandUserId,
+  lineOfText,
+  pageSize,
+  anyRoomId,
+  roomName,
+  userId,
+  whole,
+  writtenText,
+} from "./fields.ts";
 import { demandUser } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Throttle } from "./throttle.ts";
@@ -45,23 +55,23 @@ const roomPatch: z.ZodType<RoomPatch> = z
     name: roomName,
     kind,
     topic,
-    slow: z.number().int().min(0).max(LIMITS.slow),
+    slow: whole.max(LIMITS.slow),
     archived: z.boolean(),
   })
   .partial();
 /** Milliseconds since 1970, no later than a Date can tell. */
-const moment = z.number().int().min(0).max(8.64e15);
+const moment = whole.max(8.64e15);
 const memberPatch: z.ZodType<MemberPatch> = z
   .object({ role: z.enum(ROOM_ROLES), mutedUntil: moment })
   .partial();
 const inviteCode = z.string().regex(/^[\w-]{1,64}$/, "no invite");
 const newInvite: z.ZodType<NewInvite> = z.object({
   expires: moment.optional(),
-  uses: z.number().int().min(1).max(LIMITS.inviteUses).optional(),
+  uses: whole.min(1).max(LIMITS.inviteUses).optional(),
 });
 const newReport: z.ZodType<NewReport> = z.object({
-  roomId: z.string().refine(isRoomId, "no room id"),
-  seq: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+  roomId: anyRoomId,
+  seq: whole.min(1),
   reason: writtenText(LIMITS.reason).optional(),
 });
 const reportState = z.object({ state: z.literal("done") });
@@ -77,7 +87,7 @@ const roomView: z.ZodType<RoomView> = z
     folded: z.boolean(),
     favourite: z.boolean(),
     hidden: z.boolean(),
-    seq: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+    seq: whole,
   })
   .partial()
   .refine(

@@ -7,7 +7,7 @@ import { redisCode } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { parseRedisUrl } from "../redisUrl.ts";
 import { primariesOf, type RedisClient } from "./redis.ts";
-import { infoOf } from "./redisReach.ts";
+import { infoField, infoOf } from "./redisReach.ts";
 
 /**
  * What a start checks, and `npm run doctor` too. `refuse` stops the start; `warn` is a problem that can wait; `note`
@@ -361,7 +361,7 @@ export function checkInfo(
   const found: Finding[] = [];
   const say = (level: Finding["level"], about: string, says: string, cure: string) =>
     found.push({ level, about, says, cure });
-  const field = (key: string) => new RegExp(`^${key}:([^\\r\\n]*)`, "m").exec(info)?.[1];
+  const field = (key: string) => infoField(info, key);
   const figure = (key: string) => Number(field(key) ?? Number.NaN);
   const bad = config.production ? "refuse" : "warn";
 
@@ -404,7 +404,7 @@ export function checkInfo(
       "set `maxmemory` below what the machine has, so that Redis refuses writes before the system ends it",
     );
 
-  if (/^aof_enabled:0/m.test(info))
+  if (field("aof_enabled") === "0")
     say(
       bad,
       "append-only file",
@@ -443,7 +443,7 @@ export function checkInfo(
 
 /** The policy by which Redis deletes keys when memory is full; undefined if it deletes none or does not say. */
 function evictionOf(info: string): string | undefined {
-  const policy = /^maxmemory_policy:([^\r\n]*)/m.exec(info)?.[1];
+  const policy = infoField(info, "maxmemory_policy");
   return policy === undefined || policy === "noeviction" ? undefined : policy;
 }
 

@@ -149,7 +149,8 @@ export class Members {
       const mute = before === null ? await this.#muteOf(roomId, userId) : {};
       const decided = await decide(before, recordOf(actor), mute);
       if (decided === undefined) return { before, after: before };
-      const { record, ban = "" } = decided;
+      const { ban = "" } = decided;
+      const record = storedOf(roomId, decided.record);
       const outcome = await this.#set(
         roomId,
         userId,
@@ -338,13 +339,10 @@ export class Members {
   async barFrom(roomId: RoomId, userId: UserId, on: boolean): Promise<void> {
     if (on && (await this.record(roomId, userId))?.role === "owner") await this.keepOwner(roomId, userId);
     const { before } = await this.change(roomId, userId, null, (record) => {
-      if (record === null)
-        return on && !keepsRecords(roomId) ? { record: { role: "member", disabled: true } } : undefined;
-      const { disabled, ...rest } = record;
+      if (record === null && keepsRecords(roomId)) return undefined;
+      const { disabled, ...rest } = record ?? { role: "member" };
       if ((disabled === true) === on) return undefined;
-      if (on) return { record: { ...rest, disabled: true } };
-      const isPlain = !keepsRecords(roomId) && rest.role === "member" && rest.mutedUntil === undefined;
-      return { record: isPlain ? null : rest };
+      return { record: on ? { ...rest, disabled: true } : rest };
     });
     if (on && before?.role === "owner") await this.keepOwner(roomId);
   }
@@ -536,6 +534,12 @@ function isBanned(): ChatError {
 
 export function tooManyRooms(): ChatError {
   return new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
+}
+
+/** What is stored of a record: of somebody ordinary nothing, unless records say who is in the room. */
+function storedOf(roomId: RoomId, record: MemberRecord | null): MemberRecord | null {
+  const isOrdinary = record?.role === "member" && record.mutedUntil === undefined && !record.disabled;
+  return isOrdinary && !keepsRecords(roomId) ? null : record;
 }
 
 /** The bytes of a record. A plain member's are always the same: scripts know them. */

@@ -1,6 +1,7 @@
 import { noteUnanswered, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { primariesOf, type RedisClient } from "./redis.ts";
+import { infoField } from "./redisReach.ts";
 
 /** How often Redis' memory is sampled: often enough for an alert, rarely enough to cost nothing. */
 const SAMPLE_MS = 15_000;
@@ -55,7 +56,7 @@ export function watchRedis(clients: readonly RedisClient[], metrics: Metrics): (
 type Memory = { used: number; limit: number };
 
 function memoryOf(info: string): Memory {
-  const figure = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
+  const figure = (name: string) => Number(infoField(info, name) ?? 0);
   return { used: figure("used_memory"), limit: figure("maxmemory") };
 }
 

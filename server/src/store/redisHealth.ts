@@ -4,6 +4,7 @@ import { MAY_WRITE, sentenceOf, type Finding } from "./checks.ts";
 import { ChatError, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { primariesOf, withDeadline, type RedisClient } from "./redis.ts";
+import { infoField } from "./redisReach.ts";
 
 /** How often Redis is checked if nobody asks. */
 const LOOK_MS = 2_000;
@@ -140,7 +141,7 @@ export class RedisHealth {
       if (performance.now() - this.#readonlyAt < RENEWAL_MS) return REASONS["READONLY"];
       // While Redis is loading, ioredis sends only this.
       const info = await primariesOf(this.#commands)[0]?.info("persistence");
-      return info?.includes("\nloading:1") ? REASONS["LOADING"] : SILENT;
+      return infoField(info ?? "", "loading") === "1" ? REASONS["LOADING"] : SILENT;
     }
   }
 

@@ -210,12 +210,16 @@ export async function infoOf(redis: Redis): Promise<string> {
   });
 }
 
+/** A field of the answer to INFO, which a managed service may leave out. */
+export function infoField(info: string, name: string): string | undefined {
+  return new RegExp(`^${name}:([^\\r\\n]*)`, "m").exec(info)?.[1];
+}
+
 /** What INFO says of the server's kind and of its loading; nothing if the user may not ask. */
 async function inform(redis: Redis): Promise<Info> {
   const info = await infoOf(redis);
-  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
-  const [mode, percent] = [field("redis_mode"), field("loading_loaded_perc")];
-  return { ...(mode && { mode }), ...(percent && { percent }), loading: field("loading") === "1" };
+  const [mode, percent] = [infoField(info, "redis_mode"), infoField(info, "loading_loaded_perc")];
+  return { ...(mode && { mode }), ...(percent && { percent }), loading: infoField(info, "loading") === "1" };
 }
 
 async function loaded(redis: Redis, place: Place, log: Logger): Promise<Info> {

@@ -102,7 +102,7 @@ export class ChatMessages {
     // A message that was refused, or whose outcome is unknown, has put the room into their lists and told nobody.
     const pair = this.#rooms.usersOf(send.roomId);
     const told = shown.length === 0 && pair.length > 0 && isFirst(row) ? pair : shown;
-    if (told.length > 0) this.#announce.showRoom([...told], send.roomId);
+    if (told.length > 0) this.#announce.showRoom([...told], send.roomId, true);
     return row;
   }
 

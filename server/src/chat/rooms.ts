@@ -32,8 +32,8 @@ import { unknownUser, type Users } from "./users.ts";
 
 /** Reaches users' connections on every replica. May get lost; what it says is stored before. */
 export type Announcer = {
-  /** The users are in this room now: their connections hear it, and show it. */
-  showRoom: (userIds: UserId[], roomId: RoomId) => void;
+  /** The users are in this room now: their connections hear it, and show it. `unheard`: only those that do not hear it. */
+  showRoom: (userIds: UserId[], roomId: RoomId, unheard?: true) => void;
   readRoom: (userId: UserId, roomId: RoomId, read: number, unread?: true) => void;
   changeRoom: (room: RoomChanged) => void;
 };

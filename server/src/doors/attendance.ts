@@ -132,14 +132,15 @@ export class Attendance {
   }
 
   /**
-   * Lets the connections of users who came in hear a room, and shows it to them, as it is by now. One at a time, and
-   * those who ask meanwhile share the next: orders of other replicas come past every limit of this one.
+   * Lets the connections of users who came in hear a room, and shows it to them, as it is by now; `unheard`: unless all
+   * of them hear it. One at a time, and those who ask meanwhile share the next: orders of other replicas come past every
+   * limit of this one.
    */
-  async showRoom(userIds: UserId[], id: RoomId): Promise<void> {
+  async showRoom(userIds: UserId[], id: RoomId, unheard?: true): Promise<void> {
     for (const userId of userIds) {
       if (this.#parts.delivery.countOf(userId) === 0) continue;
       try {
-        await this.#showing.run(`${userId} ${id}`, () => this.#showRoomTo(userId, id));
+        await this.#showing.run(`${userId} ${id} ${unheard}`, () => this.#showRoomTo(userId, id, unheard));
       } catch (error) {
         // They were removed meanwhile, which keeps nothing else from being shown.
         if (!(error instanceof ChatError && error.code === "not_found")) throw error;
@@ -147,11 +148,12 @@ export class Attendance {
     }
   }
 
-  async #showRoomTo(userId: UserId, id: RoomId): Promise<void> {
+  async #showRoomTo(userId: UserId, id: RoomId, unheard?: true): Promise<void> {
     const { delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
     if (here.length === 0) return;
     const isNews = here.some((connection) => !connection.data.rooms.has(id));
+    if (unheard && !isNews) return;
     if (isNews && (await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
     await Promise.all(here.map((connection) => this.attach(connection, [id])));
     const described = await this.#chat.rooms.describe(id, userId);

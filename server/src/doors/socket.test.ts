@@ -622,13 +622,14 @@ describe("a private room", () => {
     const row = JSON.stringify({ roomId, from: ann.user.id, date: future, message: "dated in the future" });
     await house.redis.zadd(house.keys.room(roomId), future, row);
     await house.redis.srem(house.keys.userRooms(bob.user.id), roomId);
-    const shown = new Promise<Room>((resolve) => bob.socket.once("show.room", resolve));
+    const window = await windowOf(bob, right);
+    const shown = new Promise<Room>((resolve) => window.socket.once("show.room", resolve));
     // A replica on which this room was never open checks again whether both have it.
     const other = await windowOf(ann, await house.addReplica());
     await other.say(roomId, "second");
     const outcome = await Promise.race([shown, until(() => false, 3_000).catch(() => "never shown")]);
     expect(outcome).toMatchObject({ id: roomId });
-    for (const one of [ann, bob, other]) one.close();
+    for (const one of [ann, bob, window, other]) one.close();
   });
 });
 

@@ -32,7 +32,7 @@ import { createFrameServer, parser, type RawConnection } from "./transport.ts";
 
 /** Orders between replicas, over @socket.io/redis-adapter, that concern connections elsewhere. */
 type ReplicaEvents = {
-  "room.shown": (userIds: UserId[], roomId: RoomId) => void;
+  "room.shown": (userIds: UserId[], roomId: RoomId, unheard?: true) => void;
   /** Sent by servers of the first schema, which announce no changes. */
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
   /** Only servers of the previous version take the mark from here; they neither send nor read `unread`. */
@@ -92,7 +92,7 @@ export class SocketDoor {
       }),
     });
     this.announce = {
-      showRoom: (userIds, id) => this.#order("room.shown", userIds, id),
+      showRoom: (...told) => this.#order("room.shown", ...told),
       readRoom: (userId, id, mark, unread) => this.#order("room.read", userId, id, mark, unread),
       changeRoom: (changed) => this.#order("room.changed", changed),
       endSession: (sid) => this.#order("session.ended", sid),
@@ -113,7 +113,7 @@ export class SocketDoor {
         refuseUpgrade(request, { code: "not_found", message: "There is nothing to upgrade to here." });
     });
     this.#orders = {
-      "room.shown": (userIds, id) => void this.#attempt(this.#attendance.showRoom(userIds, id)),
+      "room.shown": (...told) => void this.#attempt(this.#attendance.showRoom(...told)),
       "room.hidden": (userId) => void this.#attempt(this.#attendance.revalidateUser(userId)),
       "room.read": (userId, id, _read, unread) =>
         void this.#attempt(this.#attendance.tellRead(userId, id, unread === true)),

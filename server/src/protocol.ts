@@ -587,3 +587,8 @@ export function isRoomId(value: unknown): value is RoomId {
   const colon = value.indexOf(":");
   return colon < 0 || (value[0] !== "0" && Number(value.slice(0, colon)) < Number(value.slice(colon + 1)));
 }
+
+/** Whether people name, join and leave rooms of this kind. */
+export function isNamed(kind: RoomKind): boolean {
+  return kind === "open" || kind === "invite";
+}

@@ -448,16 +448,18 @@ export class Accounts {
       comma = ",";
     }
     yield { text: `],"messages":[`, kb: 0 };
-    let isFirst = true;
+    comma = "";
     for (const roomId of ids)
       try {
         for await (const { messages } of this.#pages(roomId)) {
           // Others may have reacted since the user left, or was removed.
           if (!(await members.has(roomId, user.id))) break;
-          const own = messages
-            .filter(({ from }) => from === user.id)
-            .map((message) => JSON.stringify(message));
-          const text = own.map((json) => `${isFirst ? ((isFirst = false), "") : ","}\n${json}`).join("");
+          let text = "";
+          for (const message of messages) {
+            if (message.from !== user.id) continue;
+            text += `${comma}\n${JSON.stringify(message)}`;
+            comma = ",";
+          }
           yield { text, kb: Math.max(messages.length / 4, text.length / 1_024) };
         }
       } catch (error) {

@@ -1,6 +1,7 @@
 import { ChatError } from "../errors.ts";
 import {
   ROOM_ROLES,
+  isNamed,
   type Ban,
   type Member,
   type MemberPatch,
@@ -131,7 +132,7 @@ export class Moderation {
   ): MemberRecord {
     const { role, mutedUntil } = patch;
     // Who was in the room a moment ago, and is not any more, does not come back by what was meant for a member.
-    if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite")) throw noMember();
+    if (record === null && !isAdded && isNamed(now.kind)) throw noMember();
     const standing = record ?? (isAdded ? null : ordinary());
     if (record === null && isAdded) demand(now, "add");
     if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
@@ -222,7 +223,7 @@ export class Moderation {
   /** What somebody else is in the room; null for nobody. */
   async #standing(roomId: RoomId, { kind }: Situation, userId: UserId): Promise<Standing | null> {
     const record = await this.#members.record(roomId, userId);
-    if (record !== null || kind === "open" || kind === "invite") return record;
+    if (record !== null || isNamed(kind)) return record;
     return kind === "everyone" || this.#rooms.usersOf(roomId).includes(userId) ? ordinary() : null;
   }
 

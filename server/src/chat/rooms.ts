@@ -2,6 +2,7 @@ import pLimit from "p-limit";
 import { ChatError, redisCode, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import {
+  isNamed,
   isRoomId,
   type Found,
   type ListedRoom,
@@ -441,7 +442,7 @@ export class ChatRooms {
   async leave(user: User, roomId: RoomId): Promise<void> {
     await this.#members.demand(roomId, user.id);
     const kind = await this.#rooms.kind(roomId);
-    if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
+    if (kind !== null && !isNamed(kind)) throw new ChatError("invalid", "This room cannot be left.");
     const before = await this.#members.leave(roomId, user.id);
     await this.cleanUpAfter(roomId, user.id, before);
   }

@@ -1,4 +1,4 @@
-import type { Ban, Member, RoomRole } from "@hubbub/server/protocol";
+import { isNamed, ROOM_ROLES, type Ban, type Member } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
 import { moderation } from "../../chat/moderation.ts";
 import { nameOf } from "../../chat/state/people.ts";
@@ -26,7 +26,6 @@ const MUTES = [
   { long: "1 hour", ms: 3_600_000 },
   { long: "1 day", ms: 86_400_000 },
 ];
-const ROLES: readonly RoomRole[] = ["member", "moderator", "owner"];
 
 /** The people of a room, and for moderators what they can do about them. */
 export function Members({ room }: { room: DetailedRoom }) {
@@ -41,7 +40,7 @@ export function Members({ room }: { room: DetailedRoom }) {
   const { answer, again } = read;
   const [adding, setAdding] = useState(false);
   const moderates = room.standing.role !== "member";
-  const named = kind === "open" || kind === "invite";
+  const named = isNamed(kind);
   return (
     <>
       <Missing of={read} label="Loading members" />
@@ -74,7 +73,7 @@ function MemberRow({ room, member, onDone }: RowProps) {
   const { role } = room.standing;
   const isMe = member.id === me.id;
   const name = nameOf(member);
-  const below = role === "owner" || ROLES.indexOf(role) > ROLES.indexOf(member.role);
+  const below = role === "owner" || ROOM_ROLES.indexOf(role) > ROOM_ROLES.indexOf(member.role);
   const manageable = role !== "member" && below && !isMe && member.deleted === undefined;
   const isOver = useHasCome(member.mutedUntil ?? 0);
   const muted = isOver ? undefined : member.mutedUntil;
@@ -111,7 +110,7 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
   const { busy, fault, run } = useCalls();
   const [asked, setAsked] = useState<"remove" | "ban" | null>(null);
   const { id: roomId, kind } = room;
-  const named = kind === "open" || kind === "invite";
+  const named = isNamed(kind);
   const act = (call: () => Promise<unknown>, words: string) =>
     run(async () => {
       await call();
@@ -146,7 +145,7 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
     <fieldset className={look.choices} aria-label={`What to do about ${name}`}>
       {named &&
         room.standing.role === "owner" &&
-        ROLES.filter((role) => role !== member.role).map((role) => (
+        ROOM_ROLES.filter((role) => role !== member.role).map((role) => (
           <Button
             key={role}
             disabled={busy}

@@ -1,4 +1,4 @@
-import { LIMITS, type Room, type RoomPatch } from "@hubbub/server/protocol";
+import { isNamed, LIMITS, type Room, type RoomPatch } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
 import { RoomKindField } from "../rooms/RoomKindField.tsx";
 import { Button } from "../ui/Button.tsx";
@@ -27,7 +27,7 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
   const chat = useClient();
   const tell = useNotice();
   const { busy, fault, run } = useCalls();
-  const named = room.kind === "open" || room.kind === "invite";
+  const named = isNamed(room.kind);
   const owns = room.standing.role === "owner";
   const archived = (room.settings.archived ?? 0) > 0;
   const present = {

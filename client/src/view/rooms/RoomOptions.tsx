@@ -1,4 +1,4 @@
-import type { RoomId, RoomView } from "@hubbub/server/protocol";
+import { isNamed, type RoomId, type RoomView } from "@hubbub/server/protocol";
 import { wordsOf } from "../../chat/api.ts";
 import { firstRoom } from "../../chat/state/rooms.ts";
 import { goTo } from "../address.ts";
@@ -98,7 +98,7 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
             Hide until the next message
           </Button>
         )}
-        {(room.kind === "open" || room.kind === "invite") && (
+        {isNamed(room.kind) && (
           <Button wide icon="exit" onClick={() => void askToLeave()}>
             Leave room
           </Button>

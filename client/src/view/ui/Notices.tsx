@@ -66,13 +66,12 @@ export function Notices({ children }: { children: ReactNode }) {
   useEffect(() => {
     const newest = notices.findLast((one) => one.offer !== undefined);
     if (newest === undefined) return undefined;
-    function onKeyDown(event: KeyboardEvent) {
+    return listenForKeys((event) => {
       if (!isCommand(event, "z") || event.shiftKey || hasText(event.target)) return;
       event.preventDefault();
-      if (newest !== undefined) close(newest.id);
-      newest?.offer?.undo();
-    }
-    return listenForKeys(onKeyDown);
+      close(newest.id);
+      newest.offer?.undo();
+    });
   }, [notices, close]);
 
   return (

@@ -207,7 +207,7 @@ export function createChatClient(world: World) {
       signedIn?.hiding.opened(roomId);
       if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
       else store.dispatch({ type: "visit", id: (jumps += 1), roomId, seq });
-      void signedIn?.visits.load();
+      signedIn?.visits.look();
       // The user is waiting for the room, and may be typing already.
       store.tell();
       if (roomId !== null) void signedIn?.sync.load(roomId);

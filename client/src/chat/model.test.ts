@@ -3,6 +3,8 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { ChatError } from "./api.ts";
 import { createSync } from "./sync.ts";
+import { createThreads } from "./threads.ts";
+import { createVisits } from "./visits.ts";
 import { firstDoubt, needsSync } from "./state/room.ts";
 import { apply, initialState, type ChatEvent } from "./state/state.ts";
 
@@ -40,9 +42,29 @@ function changesSince(stored: Stored, { rev, revHash }: Revision): Changes | nul
   return { after: rev, ...revisionOf(stored), messages };
 }
 
-function pageOf({ rows }: Stored, { before = Infinity, size = 0 }: { before?: number; size?: number }): Page {
-  const found = rows.filter(({ date }) => date < before);
-  const messages = found.slice(-Math.min(size, PAGE_ROWS));
+type Query = { before?: number; after?: number; around?: number; thread?: number; size?: number };
+
+function pageOf({ rows }: Stored, query: Query): Page {
+  const { before = Infinity, after = -Infinity, around, thread } = query;
+  const size = Math.min(query.size ?? 0, PAGE_ROWS);
+  const asked = rows[(around ?? thread ?? 0) - 1];
+  if ((around ?? thread) !== undefined && asked === undefined)
+    throw new ChatError("not_found", "There is no such message.");
+  if (around !== undefined && asked !== undefined) {
+    const start = Math.max(0, around - (size - Math.floor(size / 2)));
+    const end = around + Math.floor(size / 2);
+    return { messages: rows.slice(start, end), more: start > 0, newer: end < rows.length };
+  }
+  const isBetween = ({ date }: Message) => date > after && date < before;
+  if (asked !== undefined) {
+    const root = asked.thread ?? asked.seq;
+    const found = rows.filter((row) => row.thread === root && isBetween(row));
+    const answers = found.slice(-size);
+    const more = answers.length < found.length;
+    return { messages: more ? answers : [...rows.slice(root - 1, root), ...answers], more };
+  }
+  const found = rows.filter(isBetween);
+  const messages = query.after === undefined ? found.slice(-size) : found.slice(0, size);
   return { messages, more: messages.length < found.length };
 }
 
@@ -92,6 +114,8 @@ function createModel() {
   /** What goes on in any order: reading, answers on their way, waits. */
   let underWay: (() => void)[] = [];
   let state = apply(initialState, { type: "signed in", user: ME, drafts: new Map() });
+  /** What was gone to. */
+  let gone = 0;
 
   const nothing = () => {};
   const none = () => [];
@@ -107,7 +131,7 @@ function createModel() {
     return moment().then(() => [found]);
   }
 
-  async function messages(_roomId: string, query: { before?: number; size?: number }): Promise<Page> {
+  async function messages(_roomId: string, query: Query): Promise<Page> {
     // Later changes may be in the rows already.
     const revision = revisionOf(stored);
     await moment();
@@ -141,16 +165,20 @@ function createModel() {
     unanswered = [];
   }
 
-  const sync = createSync({
+  const needs = {
     chat: {
       get state() {
         return state;
       },
-      dispatch: (event: ChatEvent) => (state = apply(state, event)),
+      dispatch,
     },
     scope: { open: true, after: later, sleep: () => moment().then(() => true) },
-    random: () => 0,
     api: { me: () => Promise.resolve(ME), online: () => Promise.resolve([]), rooms, messages },
+    people: { learn: nothing, learnFrom: nothing },
+  };
+  const sync = createSync({
+    ...needs,
+    random: () => 0,
     socket: {
       get connected() {
         return connected;
@@ -166,9 +194,20 @@ function createModel() {
       compare: nothing,
     },
     drafts: { changes: none, take: nothing },
-    people: { learn: nothing, learnFrom: nothing },
     reads: { came: nothing, compare: () => nothing, sendAll: nothing },
   } as unknown as Parameters<typeof createSync>[0]);
+  const beside = { ...needs, read: sync.read, readOn: sync.readOn } as unknown as Parameters<
+    typeof createVisits
+  >[0];
+  const [threads, visits] = [createThreads(beside), createVisits(beside)];
+
+  function dispatch(event: ChatEvent) {
+    state = apply(state, event);
+    queueMicrotask(() => {
+      visits.look();
+      threads.look();
+    });
+  }
 
   /** Its author is told by an answer. Every fifth announcement gets lost, and the next one makes up for it. */
   function store(row: Message, revHashes = stored.revHashes) {
@@ -178,10 +217,17 @@ function createModel() {
     if (made % 5 > 0) relay();
   }
 
-  function say(from: string) {
+  function say(from: string, answered?: number) {
     made += 1;
     const seq = stored.rows.length + 1;
-    store({ roomId, seq, date: made, hash: `hash ${made}`, from, message: `text ${made}` });
+    const { thread = answered } = stored.rows[(answered ?? 0) - 1] ?? {};
+    const rest = thread === undefined ? {} : { thread };
+    store({ roomId, seq, date: made, hash: `hash ${made}`, from, message: `text ${made}`, ...rest });
+  }
+
+  /** One of the stored messages, or the one that comes next. */
+  function some(place: number): number {
+    return 1 + (place % (stored.rows.length + 1));
   }
 
   function change(place: number, now: (date: number) => Partial<Message>) {
@@ -214,11 +260,25 @@ function createModel() {
   const deeds = {
     "another says": () => say("2"),
     "I say": () => say(ME.id),
+    answer: (place: number) => {
+      if (stored.rows.length > 0) say("2", 1 + (place % stored.rows.length));
+    },
+    "open thread": (place: number) => dispatch({ type: "thread", id: (gone += 1), roomId, seq: some(place) }),
+    "close thread": () => dispatch({ type: "thread over" }),
+    "older answers": () => void threads.loadOlder(),
+    "go to": (place: number) => {
+      dispatch({ type: "visit", id: (gone += 1), roomId, seq: some(place) });
+    },
+    "go back": () => dispatch({ type: "visit over" }),
+    "scroll up there": () => void visits.loadMore("older"),
+    "scroll down there": () => void visits.loadMore("newer"),
     edit: (place: number) => change(place, (date) => ({ message: `text ${date}` })),
     delete: (place: number) => change(place, (date) => ({ message: "", deleted: date })),
     relay,
     save: () => (saved = [...saved, stored].slice(-4)),
     "fail over": (place: number) => {
+      // Until its room's log is here, a page is compared by its changes alone.
+      if (state.visit !== null && !state.rooms?.get(roomId)?.log) return;
       // What nobody has heard of is lost for nobody.
       relay();
       stored = saved[place % saved.length] ?? EMPTY;
@@ -260,13 +320,27 @@ function createModel() {
     isHearing: () => line.length > 0,
     rows: () => stored.rows,
     room: () => state.rooms?.get(roomId),
+    thread: () => state.thread,
+    visit: () => state.visit,
   };
 }
 
 type Act = Parameters<ReturnType<typeof createModel>["take"]>[0]["act"];
 const acts = fc.oneof(
   { weight: 5, arbitrary: fc.constantFrom<Act>("hear", "go on") },
-  { weight: 3, arbitrary: fc.constantFrom<Act>("another says", "I say", "edit", "delete") },
+  { weight: 3, arbitrary: fc.constantFrom<Act>("another says", "I say", "answer", "edit", "delete") },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<Act>(
+      "open thread",
+      "close thread",
+      "older answers",
+      "go to",
+      "go back",
+      "scroll up there",
+      "scroll down there",
+    ),
+  },
   {
     weight: 1,
     arbitrary: fc.constantFrom<Act>("save", "fail over", "cut", "interrupt", "connect", "move", "scroll up"),
@@ -274,11 +348,11 @@ const acts = fc.oneof(
 );
 const steps = fc.array(fc.record({ act: acts, place: fc.nat({ max: 99 }) }), { maxLength: 100, size: "max" });
 
-test("the log ends as the stored one, whatever is lost, cut, late or in another order", async () => {
-  const history = fc.asyncProperty(fc.nat({ max: 9 }), steps, async (count, all) => {
+test("a log, a thread and a place gone to end as they are stored, whatever is lost, cut, late or in another order", async () => {
+  const history = fc.asyncProperty(fc.nat({ max: 9 }), steps, async (count, taken) => {
     const model = createModel();
     model.begin(count);
-    for (const step of all) await model.take(step);
+    for (const step of taken) await model.take(step);
     const end = (act: Act) => model.take({ act, place: 0 });
     await end("connect");
     await end("relay");
@@ -289,6 +363,21 @@ test("the log ends as the stored one, whatever is lost, cut, late or in another 
     expect(room?.log?.messages).toEqual(rows.slice((room?.log?.messages[0]?.seq ?? rows.length + 1) - 1));
     expect(room).toMatchObject({ seq: rows.length, last: rows.at(-1) ?? null, held: [] });
     expect(room && [needsSync(room), firstDoubt(room)]).toEqual([false, null]);
+    const [thread, visit] = [model.thread(), model.visit()];
+    if (thread?.is === "shown") {
+      const all = rows.filter((row) => row.thread === thread.root.seq);
+      const { root, answers, older, again } = thread;
+      expect(root).toEqual(rows[root.seq - 1]);
+      expect(answers).toEqual(all.slice(all.length - answers.length));
+      expect([older || answers.length === all.length, again]).toEqual([true, false]);
+    } else expect(thread?.is).not.toBe("wanted");
+    expect(visit?.is).not.toBe("wanted");
+    if (visit?.is === "apart") {
+      const { messages, older, head } = visit.log;
+      const from = messages[0]?.seq ?? 0;
+      expect(messages).toEqual(rows.slice(from - 1, head));
+      expect([older, visit.newer]).toEqual([from > 1, head < rows.length]);
+    }
   });
   await fc.assert(history, { numRuns: RUNS });
 });

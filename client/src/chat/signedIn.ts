@@ -159,7 +159,7 @@ export function signIn(
   void outbox.load().then(tidy);
   socket.open();
   void sync.showRooms();
-  void visits.load();
+  visits.look();
   hiding.opened(chat.state.openRoom);
   threads.look();
 

@@ -13,42 +13,40 @@ type Needs = { chat: Chat; scope: Scope; api: Api; people: People } & Pick<Sync,
 export function createVisits({ chat, scope, api, people, read, readOn }: Needs) {
   /** The visit of a room that was refused because this user was not in it. */
   let refused: number | undefined;
+  let loading: number | undefined;
   const isIn = (roomId: RoomId) => chat.state.rooms?.has(roomId) === true;
 
+  /** The visit to load now. Outside the room nobody can tell what is missing there: it may be joined. */
+  function asked() {
+    const { visit } = chat.state;
+    if (visit?.is !== "wanted" || (visit.id === refused && !isIn(visit.roomId))) return null;
+    return visit;
+  }
+
   /** Loads the page around the message, with retries until there is an answer. */
-  async function load(): Promise<void> {
-    for (;;) {
-      const { visit } = chat.state;
-      if (visit?.is !== "wanted") return;
-      const { id, roomId, seq } = visit;
+  async function load(id: number): Promise<void> {
+    loading = id;
+    for (let visit = asked(); visit?.id === id; visit = asked()) {
+      const { roomId, seq } = visit;
       const wasIn = isIn(roomId);
       try {
         const page = await read(roomId, { around: seq, size: AROUND, threads: true });
         people.learnFrom(page.messages);
         chat.dispatch({ type: "visited", id, page });
-        return;
       } catch (error) {
-        if (!isPassing(error)) {
-          // Outside the room nobody can tell what is missing there.
-          if (!wasIn) {
-            refused = id;
-            look();
-            return;
-          }
-          chat.dispatch({ type: "visit missing", id });
-          return;
-        }
-        if (!(await scope.sleep(waitAfter(error)))) return;
+        if (isPassing(error)) {
+          if (!(await scope.sleep(waitAfter(error)))) return;
+        } else if (wasIn) chat.dispatch({ type: "visit missing", id });
+        else refused = id;
       }
     }
+    if (loading === id) loading = undefined;
   }
 
-  /** Something has changed: the room that was refused may have been joined. */
+  /** Something has changed: loads what is wanted. */
   function look() {
-    const { visit } = chat.state;
-    if (visit?.is !== "wanted" || visit.id !== refused || !isIn(visit.roomId)) return;
-    refused = undefined;
-    void load();
+    const visit = asked();
+    if (visit !== null && visit.id !== loading) void load(visit.id);
   }
 
   async function loadMore(side: "older" | "newer"): Promise<void> {
@@ -68,7 +66,6 @@ export function createVisits({ chat, scope, api, people, read, readOn }: Needs) 
   }
 
   return {
-    load,
     look,
     loadMore,
 

@@ -61,6 +61,29 @@ describe("a visit", () => {
     expect(next.rooms?.get("7")?.log?.head).toBe(201);
   });
 
+  it("that was read before its room's log is read again, unless nothing has changed until that was proved", () => {
+    const at = (rev: number, page: Page): Page => ({ ...page, rev, revHash: `r${rev}` });
+    const early = (rev: number): ChatEvent[] => [
+      ...BEGUN.slice(0, 2),
+      visit(50),
+      { type: "visited", id: 1, page: at(rev, pageOf(41, 60)) },
+      { type: "newest page", roomId: "7", page: at(4, pageOf(151, 200)) },
+    ];
+    const proved: ChatEvent = { type: "synced", room: { roomId: "7", messages: [], more: false } };
+    expect(shown(played(...early(3)))).toEqual(range(41, 60));
+    expect(played(...early(3), proved).visit?.is).toBe("wanted");
+    expect(shown(played(...early(4), proved))).toEqual(range(41, 60));
+    const more: ChatEvent = { type: "visit page", id: 1, side: "older", page: at(5, pageOf(31, 40)) };
+    expect(played(...early(4), more).visit?.is).toBe("wanted");
+  });
+
+  it("can go on if something was stored between its page and the room's", () => {
+    const early: Page = { ...pageOf(141, 150), newer: false };
+    const state = played(...BEGUN.slice(0, 2), visit(150), { type: "visited", id: 1, page: early });
+    const [, , ...loaded] = BEGUN;
+    expect(loaded.reduce(apply, state).visit).toMatchObject({ is: "apart", newer: true });
+  });
+
   it("goes on where messages between its rows and a page are gone, so that it is not asked for again", () => {
     const begun = [...BEGUN, visit(50), { type: "visited", id: 1, page: pageOf(41, 60) }] as ChatEvent[];
     const paged = (side: "older" | "newer", page: Page): ChatEvent => ({

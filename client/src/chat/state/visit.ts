@@ -1,4 +1,4 @@
-import type { Message, Page, RoomId, Thread } from "@hubbub/server/protocol";
+import type { Message, Page, Revision, RoomId, Thread } from "@hubbub/server/protocol";
 import { allNewest } from "./revisions.ts";
 import { isOtherThan, type Log, type RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
@@ -17,6 +17,8 @@ type Apart = {
   load: RoomState["load"];
   /** What the server has told of the threads that begin in these rows. */
   threads: readonly Thread[];
+  /** The change up to which these rows were read, while no log of the room could prove them; null once it has. */
+  unproved: Revision | null;
 };
 
 export type VisitState = { visit: Visit | null };
@@ -45,20 +47,26 @@ export function applyVisit<S extends VisitState & RoomsState>(state: S, event: V
     case "visit loading":
     case "visit load failed":
     case "visit page":
-      return state.visit?.id === event.id ? { ...state, visit: take(state.visit, event) } : state;
+      return state.visit?.id === event.id ? { ...state, visit: take(state, state.visit, event) } : state;
     default:
       return event satisfies never;
   }
 }
 
-function take(visit: Visit, event: Exclude<VisitEvent, { type: "visit" | "visit over" }>): Visit {
+function take(
+  { rooms }: RoomsState,
+  visit: Visit,
+  event: Exclude<VisitEvent, { type: "visit" | "visit over" }>,
+): Visit {
   const { id, roomId, seq } = visit;
   switch (event.type) {
-    case "visited":
+    case "visited": {
       if (visit.is !== "wanted") return visit;
-      return event.page.messages.some((message) => message.seq === seq)
-        ? { id, roomId, seq, is: "apart", ...begin(event.page), load: "idle" }
-        : { id, roomId, seq, is: "missing" };
+      const { page } = event;
+      if (!page.messages.some((message) => message.seq === seq)) return { id, roomId, seq, is: "missing" };
+      const unproved = rooms?.get(roomId)?.log ? null : revisionOf(page);
+      return { id, roomId, seq, is: "apart", ...begin(page), load: "idle", unproved };
+    }
     case "visit missing":
       return visit.is === "wanted" ? { id, roomId, seq, is: "missing" } : visit;
     case "visit loading":
@@ -66,14 +74,30 @@ function take(visit: Visit, event: Exclude<VisitEvent, { type: "visit" | "visit 
     case "visit load failed":
       return visit.is === "apart" ? { ...visit, load: "failed" } : visit;
     case "visit page":
-      return visit.is === "apart" ? { ...visit, ...extend(visit, event), load: "idle" } : visit;
+      if (visit.is !== "apart") return visit;
+      if (visit.unproved !== null && !isAt(visit.unproved, revisionOf(event.page)))
+        return { id, roomId, seq, is: "wanted" };
+      return { ...visit, ...extend(visit, event), load: "idle" };
     default:
       return event satisfies never;
   }
 }
 
-function begin({ messages, more, newer = false, threads = [] }: Page): Omit<Apart, "is" | "load"> {
+function begin({
+  messages,
+  more,
+  newer = false,
+  threads = [],
+}: Page): Omit<Apart, "is" | "load" | "unproved"> {
   return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer, threads };
+}
+
+function revisionOf({ rev = 0, revHash = "" }: Page): Revision {
+  return { rev, revHash };
+}
+
+function isAt({ rev, revHash }: Revision, other: Revision): boolean {
+  return rev === other.rev && revHash === other.revHash;
 }
 
 /** Ignores a page that is not beyond the rows: a repeat. Some between the two may be gone for good. */
@@ -108,14 +132,21 @@ export function followVisit<S extends VisitState & RoomsState>(state: S): S {
   if (visit.is === "wanted" && first !== undefined && seq >= first.seq && seq <= log.head)
     return { ...state, visit: { id, roomId, seq, is: "joined" } };
   if (visit.is !== "apart") return state;
+  if (visit.unproved !== null) {
+    if (room.stale) return state;
+    if (!isAt(visit.unproved, room)) return { ...state, visit: { id, roomId, seq, is: "wanted" } };
+    return followVisit({ ...state, visit: { ...visit, unproved: null } });
+  }
   const messages = allNewest(visit.log.messages, room.changed);
   if (first !== undefined && visit.log.head >= first.seq && !room.stale)
     // One message in common proves that all before it are of one history.
     return messages.some(isOtherThan(log.messages))
       ? { ...state, visit: null }
       : join(state, room, log, visit, messages);
-  if (messages === visit.log.messages) return state;
-  return { ...state, visit: { ...visit, log: { ...visit.log, messages } } };
+  // The page may have been read before what follows it was stored.
+  const newer = visit.newer || visit.log.head < log.head;
+  if (messages === visit.log.messages && newer === visit.newer) return state;
+  return { ...state, visit: { ...visit, log: { ...visit.log, messages }, newer } };
 }
 
 /** The log now begins where the visit's rows do. */

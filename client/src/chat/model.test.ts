@@ -2,10 +2,11 @@ import type { Changes, Cursor, Message, Page, Revision, Room, SyncedRoom } from 
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { ChatError } from "./api.ts";
+import { createReads } from "./reads.ts";
 import { createSync } from "./sync.ts";
 import { createThreads } from "./threads.ts";
 import { createVisits } from "./visits.ts";
-import { firstDoubt, needsSync } from "./state/room.ts";
+import { firstDoubt, mentionsOf, needsSync, unreadOf } from "./state/room.ts";
 import { apply, initialState, type ChatEvent } from "./state/state.ts";
 
 /**
@@ -84,7 +85,17 @@ function follow(stored: Stored, cursor: Cursor): SyncedRoom {
   return { ...answer, changes: seq === 0 ? whole : (changesSince(stored, { rev, revHash }) ?? unknown) };
 }
 
-function listed({ rows }: Stored): Room {
+/** What this user has not read, without deleted messages. */
+function unreadIn({ rows }: Stored, read: number): Message[] {
+  return rows.slice(read).filter((row) => row.deleted === undefined);
+}
+
+function mentionsIn(stored: Stored, read: number): number {
+  return unreadIn(stored, read).filter((row) => row.from !== ME.id && row.mentions?.includes(ME.id)).length;
+}
+
+function listed(stored: Stored, read: number): Room {
+  const { rows } = stored;
   const [seq, last] = [rows.length, rows.at(-1) ?? null];
   return {
     id: roomId,
@@ -93,8 +104,10 @@ function listed({ rows }: Stored): Room {
     private: false,
     last,
     seq,
-    read: 0,
-    unread: seq,
+    read,
+    unread: unreadIn(stored, read).length,
+    mentions: mentionsIn(stored, read),
+    deleted: rows.slice(read).flatMap((row) => (row.deleted === undefined ? [] : [row.seq])),
   };
 }
 
@@ -102,6 +115,13 @@ function createModel() {
   let stored = EMPTY;
   let saved = [EMPTY];
   let made = 0;
+  /** This user's mark. */
+  let read = 0;
+  let failed = false;
+  /** Whether the mark has fallen to messages that are not loaded: what of them is deleted, or calls, is told later. */
+  let blind = false;
+  let looked = false;
+  let listsAsked = 0;
   /** What the replica has passed on. */
   let relayed = cursorOf(EMPTY);
   let connected = false;
@@ -111,6 +131,9 @@ function createModel() {
   let line: (() => void)[] = [];
   let unanswered: (() => void)[] = [];
   let answering = Promise.resolve();
+  let marking = Promise.resolve();
+  /** How many marks the server has not moved yet. */
+  let marksAsked = 0;
   /** What goes on in any order: reading, answers on their way, waits. */
   let underWay: (() => void)[] = [];
   let state = apply(initialState, { type: "signed in", user: ME, drafts: new Map() });
@@ -126,9 +149,25 @@ function createModel() {
     return () => (underWay = underWay.filter((other) => other !== end));
   }
 
+  /** Nobody marks as unread in the moment in which a message or a mark of theirs is on its way. */
+  function isStill(): boolean {
+    const room = state.rooms?.get(roomId);
+    return line.length === 0 && room?.seq === stored.rows.length && room.read === read;
+  }
+
+  function hasUnread(): boolean {
+    const room = state.rooms?.get(roomId);
+    // A place that was gone to may have brought some of it, and is not counted.
+    return room?.log != null && (room.log.messages[0]?.seq ?? 1) <= room.read + 1 && state.visit === null;
+  }
+
   function rooms(): Promise<Room[]> {
-    const found = listed(stored);
-    return moment().then(() => [found]);
+    const found = listed(stored, read);
+    listsAsked += 1;
+    return moment().then(() => {
+      listsAsked -= 1;
+      return [found];
+    });
   }
 
   async function messages(_roomId: string, query: Query): Promise<Page> {
@@ -140,7 +179,39 @@ function createModel() {
     return { ...page, ...revision };
   }
 
-  function request(_event: "sync", asked: { rooms: Cursor[] }) {
+  function request(
+    _event: "sync" | "room.read",
+    asked: { rooms: Cursor[] } | { seq: number; unread?: true },
+  ) {
+    return "rooms" in asked ? askSync(asked) : askMark(asked);
+  }
+
+  function askMark({ seq, unread }: { seq: number; unread?: true }) {
+    return new Promise<void>((resolve, reject) => {
+      const own = line;
+      unanswered.push(() => reject(new ChatError("unreachable", "There is no connection.")));
+      if (!connected) return endRequests();
+      const before = marking;
+      marksAsked += 1;
+      marking = (async () => {
+        await before;
+        await moment();
+        mark(seq, unread);
+        marksAsked -= 1;
+        await moment();
+        own.push(resolve);
+      })();
+    });
+  }
+
+  /** Moves this user's mark, and tells all their windows. */
+  function mark(seq: number, unread?: true) {
+    read = unread ? Math.min(read, seq) : Math.max(read, Math.min(seq, stored.rows.length));
+    const moved = { roomId, read, ...(unread && { unread }) };
+    if (connected) line.push(() => reads.moved(moved));
+  }
+
+  function askSync(asked: { rooms: Cursor[] }) {
     return new Promise<{ rooms: SyncedRoom[] }>((resolve, reject) => {
       const own = line;
       unanswered.push(() => reject(new ChatError("unreachable", "There is no connection.")));
@@ -176,15 +247,18 @@ function createModel() {
     api: { me: () => Promise.resolve(ME), online: () => Promise.resolve([]), rooms, messages },
     people: { learn: nothing, learnFrom: nothing },
   };
+  const socket = {
+    get connected() {
+      return connected;
+    },
+    request,
+  };
+  const reads = createReads({ ...needs, socket } as unknown as Parameters<typeof createReads>[0]);
   const sync = createSync({
     ...needs,
     random: () => 0,
-    socket: {
-      get connected() {
-        return connected;
-      },
-      request,
-    },
+    socket,
+    reads,
     outbox: {
       wake: nothing,
       load: nothing,
@@ -194,7 +268,6 @@ function createModel() {
       compare: nothing,
     },
     drafts: { changes: none, take: nothing },
-    reads: { came: nothing, compare: () => nothing, sendAll: nothing },
   } as unknown as Parameters<typeof createSync>[0]);
   const beside = { ...needs, read: sync.read, readOn: sync.readOn } as unknown as Parameters<
     typeof createVisits
@@ -203,6 +276,7 @@ function createModel() {
 
   function dispatch(event: ChatEvent) {
     state = apply(state, event);
+    if (event.type === "unread") blind ||= !hasUnread();
     queueMicrotask(() => {
       visits.look();
       threads.look();
@@ -217,12 +291,13 @@ function createModel() {
     if (made % 5 > 0) relay();
   }
 
-  function say(from: string, answered?: number) {
+  function say(from: string, answered?: number, more: Partial<Message> = {}) {
     made += 1;
     const seq = stored.rows.length + 1;
     const { thread = answered } = stored.rows[(answered ?? 0) - 1] ?? {};
     const rest = thread === undefined ? {} : { thread };
-    store({ roomId, seq, date: made, hash: `hash ${made}`, from, message: `text ${made}`, ...rest });
+    store({ roomId, seq, date: made, hash: `hash ${made}`, from, message: `text ${made}`, ...rest, ...more });
+    if (from === ME.id) read = seq;
   }
 
   /** One of the stored messages, or the one that comes next. */
@@ -259,7 +334,28 @@ function createModel() {
 
   const deeds = {
     "another says": () => say("2"),
-    "I say": () => say(ME.id),
+    "I say": () => {
+      if (marksAsked === 0) say(ME.id);
+    },
+    mention: () => say("2", undefined, { mentions: [ME.id] }),
+    "edit mentions": (place: number) =>
+      change(place, (date) => ({ message: `text ${date}`, mentions: place % 2 ? [ME.id] : [] })),
+    look: () => {
+      looked = true;
+      reads.watch(roomId);
+    },
+    "look away": () => reads.watch(null),
+    "mark unread": (place: number) => {
+      if (isStill()) reads.markUnread(roomId, 1 + (place % 10));
+    },
+    "read elsewhere": (place: number) => {
+      // A list of rooms that was asked for before does not know the message: then this window must.
+      const { seq: known = 0 } = state.rooms?.get(roomId) ?? {};
+      mark(Math.min(place % 10, listsAsked > 0 ? known : Infinity));
+    },
+    "mark unread elsewhere": (place: number) => {
+      if (isStill() && !looked) mark(place % 10, true);
+    },
     answer: (place: number) => {
       if (stored.rows.length > 0) say("2", 1 + (place % stored.rows.length));
     },
@@ -273,15 +369,19 @@ function createModel() {
     "scroll up there": () => void visits.loadMore("older"),
     "scroll down there": () => void visits.loadMore("newer"),
     edit: (place: number) => change(place, (date) => ({ message: `text ${date}` })),
-    delete: (place: number) => change(place, (date) => ({ message: "", deleted: date })),
+    delete: (place: number) => change(place, (date) => ({ message: "", deleted: date, mentions: [] })),
     relay,
     save: () => (saved = [...saved, stored].slice(-4)),
     "fail over": (place: number) => {
-      // Until its room's log is here, a page is compared by its changes alone.
-      if (state.visit !== null && !state.rooms?.get(roomId)?.log) return;
+      // Until its room's log is proved, a page is compared by its changes alone.
+      const { visit } = state;
+      if (visit !== null && !state.rooms?.get(roomId)?.log) return;
+      if (visit?.is === "apart" && visit.unproved !== null) return;
       // What nobody has heard of is lost for nobody.
       relay();
+      failed = true;
       stored = saved[place % saved.length] ?? EMPTY;
+      read = Math.min(read, stored.rows.length);
       saved = [stored];
     },
     cut: () => (isCut = true),
@@ -320,6 +420,12 @@ function createModel() {
     isHearing: () => line.length > 0,
     rows: () => stored.rows,
     room: () => state.rooms?.get(roomId),
+    /** What is known for sure. */
+    marks: () => [
+      ...(failed ? [] : [read]),
+      ...(failed || blind ? [] : [unreadIn(stored, read).length]),
+      ...(failed || blind || !hasUnread() ? [] : [mentionsIn(stored, read)]),
+    ],
     thread: () => state.thread,
     visit: () => state.visit,
   };
@@ -329,6 +435,18 @@ type Act = Parameters<ReturnType<typeof createModel>["take"]>[0]["act"];
 const acts = fc.oneof(
   { weight: 5, arbitrary: fc.constantFrom<Act>("hear", "go on") },
   { weight: 3, arbitrary: fc.constantFrom<Act>("another says", "I say", "answer", "edit", "delete") },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<Act>(
+      "mention",
+      "edit mentions",
+      "look",
+      "look away",
+      "mark unread",
+      "read elsewhere",
+      "mark unread elsewhere",
+    ),
+  },
   {
     weight: 1,
     arbitrary: fc.constantFrom<Act>(
@@ -348,7 +466,7 @@ const acts = fc.oneof(
 );
 const steps = fc.array(fc.record({ act: acts, place: fc.nat({ max: 99 }) }), { maxLength: 100, size: "max" });
 
-test("a log, a thread and a place gone to end as they are stored, whatever is lost, cut, late or in another order", async () => {
+test("a log, marks, a thread and a place gone to end as they are stored, whatever is lost, late or in another order", async () => {
   const history = fc.asyncProperty(fc.nat({ max: 9 }), steps, async (count, taken) => {
     const model = createModel();
     model.begin(count);
@@ -363,6 +481,8 @@ test("a log, a thread and a place gone to end as they are stored, whatever is lo
     expect(room?.log?.messages).toEqual(rows.slice((room?.log?.messages[0]?.seq ?? rows.length + 1) - 1));
     expect(room).toMatchObject({ seq: rows.length, last: rows.at(-1) ?? null, held: [] });
     expect(room && [needsSync(room), firstDoubt(room)]).toEqual([false, null]);
+    const marks = model.marks();
+    expect(room && [room.read, unreadOf(room), mentionsOf(room)].slice(0, marks.length)).toEqual(marks);
     const [thread, visit] = [model.thread(), model.visit()];
     if (thread?.is === "shown") {
       const all = rows.filter((row) => row.thread === thread.root.seq);

@@ -23,7 +23,8 @@ function setUp(...refusal: ConstructorParameters<typeof ChatError>) {
   }
   const socket = { connected: true, request } as unknown as ChatSocket;
   const reads = createReads({ chat, scope, socket });
-  return { reads, asked };
+  const read = () => chat.state.rooms?.get("0")?.read;
+  return { chat, reads, room: room as Room, asked, read };
 }
 
 test.each(["rate_limited", "unavailable", "unreachable"] as const)(
@@ -66,6 +67,31 @@ test("a mark that falls is raised first, also if that alone is refused for now",
   await vi.advanceTimersByTimeAsync(60_000);
   const both = [{ seq: 3 }, { seq: 3, unread: true }];
   expect(asked).toEqual([...both, ...both]);
+});
+
+test("a list of rooms lowers a mark that fell elsewhere, but none that it was asked too early to know", async () => {
+  const { chat, reads, room, read } = setUp("rate_limited", "not now");
+  chat.dispatch({ type: "read", roomId: "0", read: 5 });
+  const early = reads.compare();
+  early([{ ...room, read: 2 }]);
+  expect(read()).toBe(2);
+  reads.watch("0");
+  const crossing = reads.compare();
+  await vi.advanceTimersByTimeAsync(60_000);
+  crossing([{ ...room, read: 2 }]);
+  expect(read()).toBe(5);
+  const shorter = reads.compare();
+  shorter([{ ...room, seq: 2, read: 2 }]);
+  expect(read()).toBe(5);
+});
+
+test("a mark that falls makes an earlier list of rooms out of date", () => {
+  const { reads } = setUp("rate_limited", "not now");
+  const before = reads.lowered;
+  reads.markUnread("0", 1);
+  reads.moved({ roomId: "0", read: 0, unread: true });
+  reads.moved({ roomId: "0", read: 4 });
+  expect(reads.lowered - before).toBe(2);
 });
 
 test("a mark that is refused for good is not sent again", async () => {

@@ -19,6 +19,7 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
   const waits = new Map<RoomId, () => void>();
   /** Rooms that were marked as unread while open: looking on does not read them, coming back does. */
   const kept = new Set<RoomId>();
+  let lowered = 0;
 
   function mark(roomId: RoomId) {
     const room = chat.state.rooms?.get(roomId);
@@ -63,10 +64,15 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
     timers.get(roomId)?.();
     timers.delete(roomId);
     marks.delete(roomId);
+    lowered += 1;
     chat.dispatch({ type: "unread", roomId, read });
   }
 
   return {
+    /** How often a mark fell: a list of rooms that was asked for before the last time may tell of the higher one. */
+    get lowered() {
+      return lowered;
+    },
     /** Marks new messages of this room as read on arrival. null: nobody is looking. */
     watch(roomId: RoomId | null): void {
       watched = roomId;
@@ -104,12 +110,13 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
      */
     compare(): (rooms: readonly Room[]) => void {
       const before = chat.state.rooms;
+      const own = new Set(marks.keys());
       return (rooms) => {
         for (const { id, seq, read } of rooms) {
-          const was = before?.get(id)?.read;
-          const now = chat.state.rooms?.get(id);
-          const known = was !== undefined && now?.read === was && now.seq === seq && !marks.has(id);
-          if (known && read < was) lower(id, read);
+          const was = before?.get(id);
+          if (was === undefined || read >= was.read || own.has(id) || marks.has(id)) continue;
+          // In a log that lost its end the mark fell with it.
+          if (chat.state.rooms?.get(id)?.read === was.read && seq >= was.seq) lower(id, read);
         }
       };
     },

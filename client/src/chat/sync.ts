@@ -60,6 +60,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   /** How often a room of the list came, went or changed. */
   let changedRooms = 0;
   let rounds = 0;
+  let firstList: Promise<unknown> = Promise.resolve();
   const syncing = new Set<RoomId>();
   const reading = new Set<RoomId>();
   let cancelTrouble = scope.after(CONNECTING_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
@@ -84,6 +85,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     try {
       // The answer comes once the connection hears its rooms: nothing can fall between the list and live events.
       await socket.request("sync", { rooms: [] });
+      // What is heard before the first list of rooms is kept nowhere.
+      await firstList;
       const follow = reads.compare();
       // The first connection comes a moment after the page has asked who it is.
       const asked = round > 1 ? api.me() : undefined;
@@ -141,16 +144,18 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   /** The list of rooms, requested again if it changed meanwhile. */
   async function listRooms(): Promise<Room[]> {
     for (;;) {
-      const before = changedRooms;
+      const before = changedRooms + reads.lowered;
       const rooms = await api.rooms();
-      if (before === changedRooms) return rooms;
+      if (before === changedRooms + reads.lowered) return rooms;
     }
   }
 
   /** At the start: shows the stored state before, or even without, a connection. */
   async function showRooms(): Promise<void> {
     try {
-      const rooms = await listRooms();
+      const list = listRooms();
+      firstList = list.catch(() => {});
+      const rooms = await list;
       if (chat.state.rooms !== null) return;
       chat.dispatch({ type: "rooms", rooms });
       for (const roomId of shownRooms(chat.state)) await load(roomId);

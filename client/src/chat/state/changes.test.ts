@@ -385,14 +385,14 @@ describe("changes", () => {
     });
     const list = listed(story, 0);
     const known = list.type === "rooms" ? list.rooms : [];
-    const rooms = known.map((room) => ({ ...room, read: 2, mentions: 1 }));
+    const rooms = known.map((room) => ({ ...room, mentions: 1 }));
     const state = after([
       { type: "signed in", user: me, drafts: new Map() },
       { type: "rooms", rooms },
       {
         type: "newest page",
         roomId,
-        page: { messages: [...rows(story, 1, 3, 0), mention, other], more: false, rev: 0, revHash: "" },
+        page: { messages: [...rows(story, 2, 3, 0), mention, other], more: true, rev: 0, revHash: "" },
       },
       PROVED,
     ]);

@@ -155,9 +155,23 @@ export function noteMentions(
     } else if (isMentioned(room, message, me)) now.add(seq);
     else now.delete(seq);
   }
-  const same = now.size === heard.length && heard.every((seq) => now.has(seq));
-  if (same && listed === room.mentions.listed) return room;
-  return { ...room, mentions: { ...room.mentions, listed: Math.max(0, listed), heard: [...now] } };
+  return withMentions(room, { upTo, listed: Math.max(0, listed), heard: [...now] });
+}
+
+/** The same room if nothing has changed. */
+function withMentions(room: RoomState, mentions: Mentions): RoomState {
+  const { listed, upTo, heard } = room.mentions;
+  const same = listed === mentions.listed && upTo === mentions.upTo && heard.length === mentions.heard.length;
+  return same && mentions.heard.every((seq) => heard.includes(seq)) ? room : { ...room, mentions };
+}
+
+/** Counts the mentions anew, after the mark has moved or more is loaded, if all unread messages are here. */
+export function countMentions(room: RoomState, me: UserId): RoomState {
+  const { log, read, seq } = room;
+  const [first] = log?.messages ?? [];
+  if (log === null || first === undefined || first.seq > read + 1 || log.head < seq) return room;
+  const calling = log.messages.filter((row) => row.seq > read && isMentioned(room, row, me));
+  return withMentions(room, { listed: 0, upTo: 0, heard: calling.map((row) => row.seq) });
 }
 
 /** Whether the loaded log is known to be incomplete or wrong: `sync` it. */
@@ -264,7 +278,7 @@ function kindOf(room: Room): RoomKind {
 }
 
 function withDeleted(known: readonly number[], more: readonly number[], read: number): readonly number[] {
-  const fresh = more.filter((seq) => seq > read && !known.includes(seq));
+  const fresh = [...new Set(more)].filter((seq) => seq > read && !known.includes(seq));
   return fresh.length === 0 ? known : [...known, ...fresh].filter((seq) => seq > read);
 }
 
@@ -617,7 +631,7 @@ export function readUpTo(room: RoomState, seq: number): RoomState {
 /** The only way to lower a mark. */
 export function unreadAfter(room: RoomState, seq: number): RoomState {
   if (seq >= room.read) return room;
-  return noteDeleted({ ...room, read: seq }, room.log?.messages ?? []);
+  return noteDeleted({ ...room, read: seq }, [...(room.log?.messages ?? []), ...room.held, ...room.changed]);
 }
 
 /** Drops what a room need not keep when another one is opened. */

@@ -11,6 +11,7 @@ import type {
 } from "@hubbub/server/protocol";
 import {
   catchUp,
+  countMentions,
   takeChanges,
   distrust,
   hear,
@@ -105,15 +106,17 @@ export function applyRooms<S extends RoomsState & SessionState>(
     case "load failed":
       return mapRoom(state, event.roomId, (room) => ({ ...room, load: "failed" }));
     case "newest page":
-      return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page));
+      return mapRoom(state, event.roomId, (room) => counted(state, takeNewest(room, event.page)));
     case "older page":
-      return mapRoom(state, event.roomId, (room) => prepend(room, event.page, event.before));
+      return mapRoom(state, event.roomId, (room) => counted(state, prepend(room, event.page, event.before)));
     case "restarted":
       return mapRoom(state, event.roomId, (room) =>
         noted(state, restart(room, event.page), event.page.messages),
       );
     case "page again":
-      return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.doubted));
+      return mapRoom(state, event.roomId, (room) =>
+        counted(state, readAgain(room, event.page, event.doubted)),
+      );
     case "changes":
       return mapRoom(state, event.roomId, (room) =>
         noted(state, takeChanges(room, event.changes), event.changes.messages, room),
@@ -124,25 +127,33 @@ export function applyRooms<S extends RoomsState & SessionState>(
         const added = event.type === "message" ? hear(room, event.message) : tell(room, event.message);
         const heard = noted(state, added, [event.message]);
         const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
-        // A sender has seen the messages above.
-        return mine ? readUpTo(heard, event.message.seq) : heard;
+        // A sender has seen the messages above; whoever edits an earlier message may have marked it as unread.
+        const isNew = event.type === "message" || event.message.seq > room.seq;
+        return mine && isNew ? readUpTo(heard, event.message.seq) : heard;
       });
     case "synced":
       if (event.room.notFound) return without(state, event.room.roomId);
       return mapRoom(state, event.room.roomId, (room) =>
         // In another log it is another message that is newest.
-        noted(state, catchUp(event.room.reset ? { ...room, hiddenAt: null } : room, event.room), [
-          ...event.room.messages,
-          ...(event.room.changes?.messages ?? []),
-        ]),
+        counted(
+          state,
+          noted(state, catchUp(event.room.reset ? { ...room, hiddenAt: null } : room, event.room), [
+            ...event.room.messages,
+            ...(event.room.changes?.messages ?? []),
+          ]),
+        ),
       );
     case "stale":
       // Messages before this event belong to the lost log, those after it to the present one.
       return mapRoom(state, event.roomId, distrust);
     case "read":
-      return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
+      return mapRoom(state, event.roomId, (room) => {
+        // No mark is beyond the newest message: another window has read what this one has not heard yet.
+        const known = event.read > room.seq ? { ...room, seq: event.read } : room;
+        return counted(state, readUpTo(known, event.read));
+      });
     case "unread":
-      return mapRoom(state, event.roomId, (room) => unreadAfter(room, event.read));
+      return mapRoom(state, event.roomId, (room) => counted(state, unreadAfter(room, event.read)));
     default:
       return event satisfies never;
   }
@@ -219,6 +230,10 @@ function noted(
   return session.is === "signed in" ? noteMentions(room, session.user.id, messages, before) : room;
 }
 
-function met(state: RoomsState, room: Room): RoomState {
-  return meet(state.rooms?.get(room.id), room);
+function counted({ session }: SessionState, room: RoomState): RoomState {
+  return session.is === "signed in" ? countMentions(room, session.user.id) : room;
+}
+
+function met(state: RoomsState & SessionState, room: Room): RoomState {
+  return counted(state, meet(state.rooms?.get(room.id), room));
 }

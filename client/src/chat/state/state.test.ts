@@ -2,7 +2,7 @@ import type { Message, Page, Presence, Room, SyncedRoom } from "@hubbub/server/p
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Outgoing } from "./outgoing.ts";
-import { compareMessages, isHidden, needsSync, unreadOf, type RoomState } from "./room.ts";
+import { compareMessages, isHidden, mentionsOf, needsSync, unreadOf, type RoomState } from "./room.ts";
 import { nameIn } from "./people.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
@@ -524,6 +524,33 @@ describe("reading", () => {
   test("a sender has read the messages above their own", () => {
     const state = after([live(stored(6)), live(stored(7, { from: ME.id }))], opened(5));
     expect(unreadOf(general(state))).toBe(0);
+  });
+
+  test("the answer to a change of an own message reads nothing that was marked as unread", () => {
+    const said = after([live(stored(6, { from: ME.id }))], opened(5));
+    const unread = apply(said, { type: "unread", roomId: "0", read: 3 });
+    const changed = apply(unread, told(stored(6, { from: ME.id, message: "another", rev: 1 })));
+    expect(unreadOf(general(changed))).toBe(3);
+  });
+
+  test("a message that another window has read before it is heard here is read when it comes", () => {
+    const state = after([{ type: "read", roomId: "0", read: 6 }, live(stored(6))], opened(5));
+    expect([general(state).read, unreadOf(general(state))]).toEqual([6, 0]);
+  });
+
+  test("a mark that falls brings back the mentions and takes out the deletions that are loaded", () => {
+    const called = stored(3, { mentions: [ME.id] });
+    const gone = stored(4, { message: "", deleted: 9, rev: 1 });
+    const messages = [stored(1), stored(2), called, gone, stored(5)];
+    const state = after([
+      { type: "rooms", rooms: [listed(5, 5)] },
+      { type: "newest page", roomId: "0", page: { messages, more: false, rev: 1, revHash: "r1" } },
+      PROVED,
+      { type: "unread", roomId: "0", read: 1 },
+    ]);
+    expect([unreadOf(general(state)), mentionsOf(general(state))]).toEqual([3, 1]);
+    const half = apply(state, { type: "read", roomId: "0", read: 3 });
+    expect([unreadOf(general(half)), mentionsOf(general(half))]).toEqual([1, 0]);
   });
 });
 

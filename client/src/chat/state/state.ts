@@ -26,6 +26,7 @@ import { applyPeople, initialPeople, type PeopleEvent, type PeopleState } from "
 import { applyRooms, initialRooms, type RoomsEvent, type RoomsState } from "./rooms.ts";
 import {
   applyThread,
+  doubtAhead,
   doubtThread,
   followThread,
   initialThread,
@@ -106,7 +107,10 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       });
 
     case "connected":
-      return applyTyping(applyPeople(applyRooms(applyConnection(state, event), event), event), event);
+      return applyTyping(
+        applyPeople(applyRooms(applyConnection(doubtAhead(state), event), event), event),
+        event,
+      );
     case "interrupted":
     case "offline":
     case "online":
@@ -140,6 +144,8 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       const next = isDoubted ? doubtAround(state, roomId) : state;
       return settleSynced(state, applyRooms(next, event), event.room);
     }
+    case "stale":
+      return applyRooms(doubtAhead(state), event);
     case "rooms":
     case "room":
     case "room gone":
@@ -150,7 +156,6 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "loading":
     case "load failed":
     case "changes":
-    case "stale":
     case "read":
     case "unread":
       return applyRooms(state, event);

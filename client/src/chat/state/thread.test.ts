@@ -127,6 +127,13 @@ describe("a thread beside the room", () => {
     expect([shown(again).again, seqs(again)]).toEqual([false, []]);
   });
 
+  test("is read again if its room's log is doubted or heard anew, and it has an answer of which that log knows nothing", () => {
+    const ahead = after(open(log), reads(said(1), [said(2, 1), said(4, 1), said(5, 1)]));
+    const heard = apply(ahead, { type: "message", message: said(5, 1) });
+    for (const event of [{ type: "stale", roomId: "0" }, { type: "connected" }] as const)
+      expect([ahead, heard].map((state) => shown(apply(state, event)).again)).toEqual([true, false]);
+  });
+
   test("moves to another of its messages without being read again, and ends with the room", () => {
     const state = after(open(log), reads(said(1), [said(2, 1), said(4, 1)]));
     const gone = apply(state, { type: "thread", id: 2, roomId: "0", seq: 4 });

@@ -145,6 +145,14 @@ function join(
   return { ...thread, root, answers: same ? thread.answers : answers, older, joined };
 }
 
+/** Has the thread read again if it has an answer that its room's log, which may be another one now, does not have yet. */
+export function doubtAhead<S extends ThreadState & RoomsState>(state: S): S {
+  const { thread, rooms } = state;
+  if (thread?.is !== "shown") return state;
+  const { head = 0 } = rooms?.get(thread.roomId)?.log ?? {};
+  return (thread.answers.at(-1)?.seq ?? 0) > head ? doubtThread(state, thread.roomId) : state;
+}
+
 /** Has a thread of this room read again. */
 export function doubtThread<S extends ThreadState>(state: S, roomId: RoomId): S {
   const { thread } = state;

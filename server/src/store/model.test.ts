@@ -159,13 +159,15 @@ async function send(room: Room, step: { user: string; nonce: string; text: strin
 /** Somebody joins or leaves: a change with the next rev, unless nothing changes. */
 async function change(room: Room, user: string, isIn: boolean, lost: boolean): Promise<void> {
   const { id, stored, replica } = room;
-  await (isIn ? members.join(id, user) : members.leave(id, user));
+  // A private room keeps no record of somebody ordinary.
+  const record = { role: id.includes(":") ? "moderator" : "member" } as const;
+  await (isIn ? members.join(id, user, { record }) : members.leave(id, user));
   if (stored.members.has(user) === isIn) return;
   if (isIn) stored.members.add(user);
   else stored.members.delete(user);
   const rev = stored.rev + 1;
   const what = `@${user}`;
-  const now = isIn ? '{"role":"member"}' : "";
+  const now = isIn ? JSON.stringify(record) : "";
   const hash = chainChange(stored.revHash, { roomId: id, what, rev, hash: "", now });
   const follows = replica.position.rev === stored.rev && replica.position.revHash === stored.revHash;
   Object.assign(stored, { rev, revHash: hash });

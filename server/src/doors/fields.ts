@@ -40,6 +40,7 @@ export const freshPassword = wholePassword
   .refine(passwordFits, TOO_MANY_BYTES)
   .refine((text) => text.length >= LIMITS.passwordMin, `at least ${LIMITS.passwordMin} characters`);
 
+/** A whole number, from 0 on, that JavaScript tells exactly. */
 export const whole = z.int().min(0);
 
 export const anyRoomId = z.custom<RoomId>(isRoomId, "no room id");

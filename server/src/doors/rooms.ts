@@ -26,11 +26,11 @@ import { listJson } from "../store/json.ts";
 import { REPORT_CURSOR } from "../store/reports.ts";
 import { inTurns, kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
 import {
+  anyRoomId,
   demandRoomId,
   demandUserId,
   lineOfText,
   pageSize,
-  anyRoomId,
   roomName,
   userId,
   whole,

@@ -162,7 +162,7 @@ export function noteMentions(
 function withMentions(room: RoomState, mentions: Mentions): RoomState {
   const { listed, upTo, heard } = room.mentions;
   const same = listed === mentions.listed && upTo === mentions.upTo && heard.length === mentions.heard.length;
-  return same && mentions.heard.every((seq) => heard.includes(seq)) ? room : { ...room, mentions };
+  return same && mentions.heard.every((seq, at) => seq === heard[at]) ? room : { ...room, mentions };
 }
 
 /** Counts the mentions anew, after the mark has moved or more is loaded, if all unread messages are here. */

@@ -57,7 +57,7 @@ export type RoomsEvent =
   | { type: "older page"; roomId: RoomId; page: Page; before: number }
   /** The newest page for a loaded log that is far behind. */
   | { type: "restarted"; roomId: RoomId; page: Page }
-  /** `before`: the seq of the message after the page; undefined for the newest page. */
+  /** `doubted`: the seq of the message because of which the page was read. */
   | { type: "page again"; roomId: RoomId; page: Page; doubted: number }
   /** A message that the connection heard. */
   | { type: "message"; message: Message }

@@ -56,7 +56,7 @@ export function watchRedis(clients: readonly RedisClient[], metrics: Metrics): (
 type Memory = { used: number; limit: number };
 
 function memoryOf(info: string): Memory {
-  const figure = (name: string) => Number(infoField(info, name) ?? 0);
+  const figure = (name: string) => Number(infoField(info, name)) || 0;
   return { used: figure("used_memory"), limit: figure("maxmemory") };
 }
 

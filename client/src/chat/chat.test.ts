@@ -18,6 +18,7 @@ import { threadSlot } from "./drafts.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { UNDO_MS } from "./outbox.ts";
 import { asChanged } from "./state/outgoing.ts";
+import { doubt } from "./state/revisions.ts";
 import { mentionsOf, unreadOf } from "./state/room.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
 
@@ -1379,6 +1380,21 @@ describe("a requested change", () => {
     await there.shows("words after all");
     here.chat.close();
     there.chat.close();
+  });
+
+  test("changes the message that is shown, also while its present state is in doubt", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    tab.say("in doubt");
+    await tab.shows("in doubt");
+    for (const text of ["as it was said", "as it was edited", "and in the end"]) {
+      const shown = tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+      if (shown === undefined) throw new Error("it is not shown");
+      tab.chat.editMessage(doubt(doubt(shown)), text);
+      await until(() => tab.chat.snapshot().changing.length === 0);
+      expect(tab.texts()?.at(-1)).toBe(text);
+    }
+    tab.chat.close();
   });
 
   test("keeps the typed text if the message was changed elsewhere meanwhile", async () => {

@@ -42,7 +42,7 @@ import {
   type Wish,
 } from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
-import { newest } from "./state/revisions.ts";
+import { newest, shownRevOf } from "./state/revisions.ts";
 import { isAnswerIn } from "./state/thread.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
@@ -366,11 +366,11 @@ export function createChatClient(world: World) {
       if (drafts.has(slot)) return;
       // The page shows a state that may be some ms old.
       const { edited: _, ...stored } = newest(shown, rooms?.get(roomId)?.log?.messages ?? []);
-      const { rev = 0, message, deleted, edited } = asChanged(stored, changing, from);
+      const { message, deleted, edited } = asChanged(stored, changing, from);
       if (deleted !== undefined) return;
       setDraft(slot, message || EMPTY);
       // The state that an edit on its way will make has no number yet.
-      setDraft(revSlot(slot), edited === undefined ? `${rev}` : "");
+      setDraft(revSlot(slot), edited === undefined ? `${shownRevOf(stored)}` : "");
       // The next key is meant for its field.
       store.tell();
     },
@@ -382,7 +382,7 @@ export function createChatClient(world: World) {
     editMessage(message: Message, text: string): void {
       const { roomId, seq } = message;
       const slot = changeSlot(roomId, seq);
-      const rev = Number(store.snapshot().drafts.get(revSlot(slot)) ?? message.rev ?? 0);
+      const rev = Number(store.snapshot().drafts.get(revSlot(slot)) ?? shownRevOf(message));
       const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
       change(message, { do: "edit", rev }, said);
       setDraft(slot, "");

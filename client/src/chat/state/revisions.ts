@@ -16,7 +16,7 @@ export type Revisions = {
 
 export const NO_REVISIONS: Revisions = { rev: 0, revHash: "", heardRev: 0, changed: [] };
 
-/** Replaces a message's `rev` while it may belong to lost changes: any read state is newer. */
+/** What a message's `rev` counts as while it may belong to lost changes: any read state is newer. */
 const DOUBTFUL = -1;
 
 /** Whether both are states of one message, and the first is newer. */
@@ -30,8 +30,13 @@ export function isSame(one: Message, other: Message): boolean {
 }
 
 /** The last change of the message; 0 for none. */
-export function revOf(message: Message): number {
-  return message.rev ?? 0;
+export function revOf({ rev = 0 }: Message): number {
+  return Math.max(DOUBTFUL, rev);
+}
+
+/** The last change of the message as it is shown, be it in doubt or not. */
+export function shownRevOf({ rev = 0 }: Message): number {
+  return rev < 0 ? DOUBTFUL - rev : rev;
 }
 
 /** The newest known state of a message. */
@@ -65,17 +70,17 @@ export function remember(changed: readonly Message[], rows: readonly Message[]):
   return [...kept.values()].toSorted((one, other) => one.seq - other.seq).slice(-REMEMBERED);
 }
 
-/** Makes any read or heard state of the message replace it. */
+/** Makes any read or heard state of the message replace it. Its `rev` is negative then, and not forgotten. */
 export function doubt(message: Message): Message {
-  return { ...message, rev: DOUBTFUL };
+  return isDoubtful(message) ? message : { ...message, rev: DOUBTFUL - revOf(message) };
 }
 
-export function isDoubtful(message: Message): boolean {
-  return message.rev === DOUBTFUL;
+export function isDoubtful({ rev = 0 }: Message): boolean {
+  return rev < 0;
 }
 
 /** Ends the doubt about a message. */
 export function trust(message: Message): Message {
-  const { rev, ...rest } = message;
-  return rev === DOUBTFUL ? rest : message;
+  const { rev: _, ...rest } = message;
+  return isDoubtful(message) ? rest : message;
 }

@@ -25,6 +25,7 @@ export function createProfile() {
     drafts,
     outboxes,
     files,
+    locks: createLocks(),
 
     cookie: () => [...cookies].map(([name, value]) => `${name}=${value}`).join("; "),
 
@@ -100,10 +101,46 @@ export function createProfile() {
   };
 }
 
-/**
- * The World of a ChatClient without a browser: at a replica's address, as a tab of this profile. The tab is always
- * looked at, and always leads.
- */
+/** One lock, as the Web Locks API grants it. */
+export function createLocks(): NonNullable<World["locks"]> {
+  type Place = { take: () => void; lose: () => void };
+  let holder: Place | null = null;
+  let line: Place[] = [];
+
+  function grant() {
+    if (holder !== null) return;
+    [holder = null, ...line] = line;
+    holder?.take();
+  }
+
+  function request(_name: string, { steal, signal }: LockOptions, taken: () => unknown): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const place: Place = {
+        lose: () => reject(new DOMException("Somebody else has it.", "AbortError")),
+        take: () => void hold(),
+      };
+      async function hold() {
+        resolve(await Promise.resolve().then(taken));
+        if (holder !== place) return;
+        holder = null;
+        grant();
+      }
+      signal?.addEventListener("abort", () => {
+        if (!line.includes(place)) return;
+        line = line.filter((other) => other !== place);
+        place.lose();
+      });
+      if (steal === true) holder?.lose();
+      line = steal === true ? [place, ...line] : [...line, place];
+      if (steal === true) holder = null;
+      grant();
+    });
+  }
+
+  return { request } as NonNullable<World["locks"]>;
+}
+
+/** The World of a ChatClient without a browser: at a replica's address, as a tab of this profile that is always looked at. */
 export function headlessWorld(
   address: string,
   profile: Profile,
@@ -143,7 +180,7 @@ export function headlessWorld(
       progress(body.size);
       return { ok: response.ok, status: response.status, text: await response.text() };
     },
-    locks: undefined,
+    locks: profile.locks,
     openChannel: (channel, heard) => profile.openChannel(channel, heard),
     attended: () => true,
     desktop: undefined,

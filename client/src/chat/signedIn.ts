@@ -138,7 +138,7 @@ export function signIn(
   const people = createPeople({ chat, scope, api });
   const notifications = createNotifications({ chat, scope, userId: user.id, people, ...world });
   scope.add(store.subscribe(() => notifications.look()));
-  const tabs = joinTabs(user.id, world.locks, (leads) => {
+  const tabs = joinTabs(user.id, world, (leads) => {
     outbox.lead(leads);
     notifications.lead(leads);
   });
@@ -154,7 +154,7 @@ export function signIn(
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
   scope.add(socket.close);
-  scope.add(world.attend({ back, focused: drafts.refresh, leaving: outbox.letGo }));
+  scope.add(world.attend({ back, focused: drafts.refresh, leaving: away }));
 
   void outbox.load().then(tidy);
   socket.open();
@@ -236,6 +236,11 @@ export function signIn(
     if ([...chat.state.outgoing, ...chat.state.changing].some(isUnderWay)) tabs.claim();
     if (socket.connected) sync.askAll();
     else socket.hurry();
+  }
+
+  function away() {
+    outbox.letGo();
+    tabs.leaving();
   }
 
   /** The session is over, here or for all tabs. Without a log-out the user finds their texts when they return. */

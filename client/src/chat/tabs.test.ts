@@ -1,32 +1,9 @@
 import { expect, test } from "vitest";
+import { createLocks, createProfile, type Profile } from "./headless.ts";
 import { joinTabs } from "./tabs.ts";
+import { systemClock } from "./world.ts";
 
 type Locks = Pick<LockManager, "request">;
-
-/** Locks of one browser: a request is held until its work ends, or another one steals it. */
-function createLocks() {
-  const line: (() => void)[] = [];
-  let rob: (() => void) | undefined;
-  const aborted = () => new DOMException("aborted", "AbortError");
-  const request = (_name: string, { steal, signal }: LockOptions, work: () => Promise<unknown> | undefined) =>
-    new Promise((resolve, reject) => {
-      const hold = async () => {
-        rob = () => reject(aborted());
-        resolve(await work());
-        rob = undefined;
-        line.shift()?.();
-      };
-      const start = () => void hold();
-      signal?.addEventListener("abort", () => {
-        if (line.includes(start)) line.splice(line.indexOf(start), 1);
-        reject(aborted());
-      });
-      if (steal) rob?.();
-      if (steal || rob === undefined) start();
-      else line.push(start);
-    });
-  return { request } as Locks;
-}
 
 function refusing(name: string) {
   let asked = 0;
@@ -38,20 +15,75 @@ function refusing(name: string) {
   return { locks: { request } as Locks, asked: () => asked };
 }
 
+/** What a tab needs, of a browser with or without locks. */
+const inBrowser = (locks?: Locks, profile: Pick<Profile, "openChannel"> = createProfile()) => ({
+  clock: systemClock,
+  random: Math.random,
+  openChannel: profile.openChannel.bind(profile),
+  locks,
+});
+
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
 
-test("of several tabs one leads, the one that claims it, and the next when it goes", async () => {
-  const locks = createLocks();
-  const leads = [false, false, false];
-  const tabs = leads.map((_, index) => joinTabs("1", locks, (now) => (leads[index] = now)));
-  await settled();
-  expect(leads).toEqual([true, false, false]);
-  tabs[2]?.claim();
-  await settled();
-  expect(leads).toEqual([false, false, true]);
-  tabs[2]?.leave();
-  await settled();
-  expect(leads.slice(0, 2).filter(Boolean)).toHaveLength(1);
+test.each([
+  ["locks", createLocks()],
+  ["words", undefined],
+])(
+  "of several tabs one leads by %s, the one that claims it, and the next when it goes",
+  async (_way, locks) => {
+    const needs = inBrowser(locks);
+    const leads = [false, false, false];
+    const who = () => leads.flatMap((leader, index) => (leader ? [index] : []));
+    const open = (index: number) => joinTabs("1", needs, (now) => (leads[index] = now));
+    const first = open(0);
+    await expect.poll(who).toEqual([0]);
+    const [second, third] = [open(1), open(2)];
+    await settled();
+    expect(who()).toEqual([0]);
+    third.claim();
+    await expect.poll(who).toEqual([2]);
+    // Of two that claim it at once, one has it.
+    first.claim();
+    second.claim();
+    await settled();
+    expect(who()).toHaveLength(1);
+    third.claim();
+    await expect.poll(who).toEqual([2]);
+    third.leave();
+    leads[2] = false;
+    await expect.poll(who).toHaveLength(1);
+    for (const tab of [first, second]) tab.leave();
+  },
+);
+
+test("without locks a lead is free once its page is left, and for a new tab if its page says nothing more", async () => {
+  const profile = createProfile();
+  const silent = new Set<number>();
+  const leads: boolean[] = [];
+  const who = () => leads.flatMap((leader, index) => (leader ? [index] : []));
+  function open() {
+    const index = leads.push(false) - 1;
+    // A page that is asleep hears and says nothing.
+    const openChannel: Profile["openChannel"] = (name, heard) => {
+      const channel = profile.openChannel(name, (word) => silent.has(index) || heard(word));
+      return { ...channel, tell: (word) => silent.has(index) || channel.tell(word) };
+    };
+    return joinTabs("1", inBrowser(undefined, { openChannel }), (now) => (leads[index] = now));
+  }
+  const first = open();
+  await expect.poll(who).toEqual([0]);
+  const second = open();
+  first.leaving();
+  await expect.poll(who).toEqual([1]);
+  silent.add(1);
+  const third = open();
+  await expect.poll(who).toEqual([1, 2]);
+  // It wakes, and is claimed from once more.
+  silent.delete(1);
+  third.claim();
+  first.claim();
+  await expect.poll(who).toHaveLength(1);
+  for (const tab of [first, second, third]) tab.leave();
 });
 
 test.each(["SecurityError", "InvalidStateError", "NotSupportedError"])(
@@ -59,9 +91,9 @@ test.each(["SecurityError", "InvalidStateError", "NotSupportedError"])(
   async (name) => {
     const { locks, asked } = refusing(name);
     let leads = false;
-    const tabs = joinTabs("1", locks, (now) => (leads = now));
-    await settled();
-    expect([leads, asked()]).toEqual([true, 1]);
+    const tabs = joinTabs("1", inBrowser(locks), (now) => (leads = now));
+    await expect.poll(() => leads).toBe(true);
+    expect(asked()).toBe(1);
     tabs.claim();
     tabs.leave();
     await settled();
@@ -72,7 +104,7 @@ test.each(["SecurityError", "InvalidStateError", "NotSupportedError"])(
 test("a tab that has left does not lead, whatever its locks say later", async () => {
   const told: boolean[] = [];
   const { locks } = refusing("SecurityError");
-  joinTabs("1", locks, (leads) => told.push(leads)).leave();
-  await settled();
+  joinTabs("1", inBrowser(locks), (leads) => told.push(leads)).leave();
+  await new Promise((resolve) => setTimeout(resolve, 400));
   expect(told).toEqual([]);
 });

@@ -19,7 +19,7 @@ export type World = {
    * comes.
    */
   upload: (path: string, upload: Upload) => Promise<{ ok: boolean; status: number; text: string }>;
-  /** Elects the leading tab. Without locks every tab leads. */
+  /** Elect the leading tab, if the browser has them. */
   locks: Pick<LockManager, "request"> | undefined;
   /** Joins the channel of this name between the tabs of a browser. */
   openChannel: (name: string, heard: (word: unknown) => void) => Channel;

@@ -593,6 +593,33 @@ describe("tabs and lives", () => {
     expect(asked).toEqual(["on", "off"]);
   });
 
+  test("a tab that was asleep, and does not know yet who leads, sends nothing that another has taken back", async () => {
+    const store = createStore();
+    const server = createServer([new ChatError("rate_limited", "not now", 5_000)]);
+    const [used, asleep] = [setUp([], store, server).outbox, setUp([], store, server)];
+    asleep.outbox.lead(true);
+    asleep.outbox.add("0", "taken back");
+    await vi.advanceTimersByTimeAsync(50);
+    expect(asleep.states()).toEqual(["waiting"]);
+    await used.load();
+    expect(used.takeBack([...store.kept.keys()][0] ?? "")).toBe(true);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(server.attempts).toEqual(["taken back"]);
+    expect(asleep.states()).toEqual([]);
+  });
+
+  test("a store that does not answer delays what is sent again, and holds it up no longer than that", async () => {
+    const store = createStore();
+    const server = createServer([new ChatError("rate_limited", "not now", 5_000)]);
+    const { outbox } = setUp([], store, server);
+    outbox.lead(true);
+    outbox.add("0", "late");
+    await vi.advanceTimersByTimeAsync(50);
+    store.all = () => new Promise(() => {});
+    await vi.advanceTimersByTimeAsync(8_000);
+    expect(said(server.log)).toEqual(["late"]);
+  });
+
   test("two tabs that both lead store every message once", async () => {
     const store = createStore();
     const server = createServer();

@@ -22,6 +22,10 @@ export const UNDO_MS = 7_000;
 const HELD_MS = UNDO_MS + 1_000;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 30_000;
+/** How long this tab takes it that no other one has sent, or undone, an entry. */
+const KNOWN_FOR_MS = 1_000;
+/** Some browsers never answer what their store was asked. */
+const LOOKED_WITHIN_MS = 2_000;
 /** How long, and how many, acknowledged messages are kept to be offered again if a log loses them. */
 export const KEPT_FOR_MS = 10 * 60 * 1000;
 export const MOST_KEPT = 100;
@@ -80,6 +84,8 @@ export function createOutbox(needs: Needs) {
    */
   const touched = new Map<string, number>();
   let reads = 0;
+  /** When the last read of the store was done. */
+  let lookedAt = -Infinity;
   /** Entries that the store refused, because it is full, for example: only this page has them. */
   const unkept = new WeakSet<Outgoing>();
   const trying = new Set<string>();
@@ -137,6 +143,7 @@ export function createOutbox(needs: Needs) {
   async function load() {
     const began = ++reads;
     const stored = await store.all();
+    lookedAt = clock.date();
     if (closed || stored === null) return;
     const isOld = (nonce: string) => {
       const known = entries.get(nonce) ?? settled.get(nonce);
@@ -194,8 +201,9 @@ export function createOutbox(needs: Needs) {
     working.add(name);
     let attempts = 0;
     while (!closed && needs.ready()) {
+      if (!isKnown(next(roomId, lane))) await lookAgain();
       const entry = next(roomId, lane);
-      if (entry === undefined) break;
+      if (closed || entry === undefined) break;
       const waitMs = await (lane === "send" ? attempt(entry, attempts) : upload(entry, attempts));
       attempts = waitMs === null ? 0 : attempts + 1;
       // The other lane may have waited for this.
@@ -204,6 +212,18 @@ export function createOutbox(needs: Needs) {
     }
     working.delete(name);
     if (!closed && needs.ready() && next(roomId, lane) !== undefined) void workOn(roomId, lane);
+  }
+
+  /** Whether no other tab can have done anything about it lately. One that slept wakes with what it knew before. */
+  function isKnown(entry: Outgoing | undefined): boolean {
+    return entry === undefined || clock.date() - Math.max(entry.created, lookedAt) <= KNOWN_FOR_MS;
+  }
+
+  async function lookAgain(): Promise<void> {
+    let cancel = () => {};
+    const slow = new Promise<void>((resolve) => (cancel = clock.after(LOOKED_WITHIN_MS, resolve)));
+    await Promise.race([load(), slow]);
+    cancel();
   }
 
   /**
@@ -559,12 +579,12 @@ export function createOutbox(needs: Needs) {
       work();
     },
 
-    /** Starts (or stops) sending from this tab. */
-    lead(leads: boolean): void {
+    /** Starts (or stops) sending from this tab. `caughtUp` is called once it knows what others have sent. */
+    lead(leads: boolean, caughtUp = () => {}): void {
       leading = leads;
       endUploads(isUploadedHere);
       // What others have sent, and perhaps undone, meanwhile must not be sent again.
-      if (leads) void load().then(work);
+      if (leads) void load().then(work).then(caughtUp);
       else work();
     },
 

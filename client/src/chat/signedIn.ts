@@ -139,7 +139,8 @@ export function signIn(
   const notifications = createNotifications({ chat, scope, userId: user.id, people, ...world });
   scope.add(store.subscribe(() => notifications.look()));
   const tabs = joinTabs(user.id, world, (leads) => {
-    outbox.lead(leads);
+    // A log may have lost what only the tab knew that led before.
+    outbox.lead(leads, () => void sync.offerKept());
     notifications.lead(leads);
   });
   const reads = createReads({ chat, scope, socket });

@@ -109,11 +109,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       for (const roomId of shownRooms(chat.state)) await load(roomId);
       // What an earlier page sent may have been lost since.
       await outbox.load();
-      for (const roomId of outbox.keptRooms()) {
-        await load(roomId);
-        const room = chat.state.rooms?.get(roomId);
-        if (current() && room !== undefined) offerLost(room);
-      }
+      await offerKept(current);
       await lookForDeleted(current);
     } catch {
       if (!current()) return;
@@ -122,6 +118,16 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       outbox.wake();
       const ms = 1_000 + random() * 1_000 * 2 ** Math.min(attempts, 4);
       if ((await scope.sleep(ms)) && current()) await connected(attempts + 1);
+    }
+  }
+
+  /** Offers again what the logs have lost of this user's recent messages. */
+  async function offerKept(current = () => scope.open && socket.connected): Promise<void> {
+    for (const roomId of outbox.keptRooms()) {
+      if (!current()) return;
+      await load(roomId);
+      const room = chat.state.rooms?.get(roomId);
+      if (current() && room !== undefined) offerLost(room);
     }
   }
 
@@ -503,6 +509,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     changed,
     stale,
     showRooms,
+    offerKept,
     showRoom,
     hideRoom,
     heardOf,

@@ -356,6 +356,16 @@ describe("a deletion", () => {
     expect([server.asked, leader.states()]).toEqual([["delete"], []]);
   });
 
+  test("is sent before its own page is gone, which waits for nothing then", async () => {
+    const server = createNotary();
+    const { outbox } = setUp([], createStore(), server);
+    outbox.lead(true);
+    outbox.change("0", deletion);
+    await vi.advanceTimersByTimeAsync(UNDO_MS - 1_000);
+    outbox.letGo();
+    expect(server.asked).toEqual(["delete"]);
+  });
+
   test("is not delayed by a clock that is set back", async () => {
     const server = createNotary();
     const { outbox } = setUp([], createStore(), server);

@@ -191,6 +191,8 @@ export function createOutbox(needs: Needs) {
   /** Releases held entries. */
   function letGo() {
     const held = [...entries.values()].filter((entry) => heldFor(entry).length > 0);
+    // A page that is left has no time to look at the store.
+    lookedAt = clock.date();
     for (const { heldUntil: _, ...entry } of held) share(entry);
     if (held.length > 0) work();
   }

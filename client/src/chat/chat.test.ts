@@ -1394,6 +1394,16 @@ describe("a requested change", () => {
       await until(() => tab.chat.snapshot().changing.length === 0);
       expect(tab.texts()?.at(-1)).toBe(text);
     }
+    // What an earlier version has begun is refused once, with the state that it is to be compared with.
+    const shown = tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+    if (shown === undefined) throw new Error("it is not shown");
+    const slot = `change 0 ${shown.seq}`;
+    tab.chat.setDraft(slot, "begun long ago");
+    tab.chat.setDraft(`rev ${slot}`, "-1");
+    tab.chat.editMessage(shown, "begun long ago");
+    await until(() => tab.chat.snapshot().drafts.get(`rev ${slot}`) === `${shown.rev}`);
+    tab.chat.editMessage(shown, "begun long ago");
+    await until(() => tab.texts()?.at(-1) === "begun long ago");
     tab.chat.close();
   });
 

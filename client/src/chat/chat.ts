@@ -382,7 +382,9 @@ export function createChatClient(world: World) {
     editMessage(message: Message, text: string): void {
       const { roomId, seq } = message;
       const slot = changeSlot(roomId, seq);
-      const rev = Number(store.snapshot().drafts.get(revSlot(slot)) ?? shownRevOf(message));
+      const begun = store.snapshot().drafts.get(revSlot(slot)) ?? shownRevOf(message);
+      // Earlier versions left a -1 for a message in doubt.
+      const rev = Math.max(0, Number(begun));
       const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
       change(message, { do: "edit", rev }, said);
       setDraft(slot, "");

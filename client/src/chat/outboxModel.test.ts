@@ -12,7 +12,7 @@ import type { Clock, World } from "./world.ts";
  * The outboxes of a user's tabs against a server in memory. Whatever takes time is under way until a step lets it go
  * on; only what one connection carries, and what the browser's store does, keeps its order.
  */
-const RUNS = 4_000;
+const RUNS = 2_000;
 const ME = "1";
 const roomId = "0";
 

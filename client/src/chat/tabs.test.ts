@@ -105,6 +105,7 @@ test("a tab that has left does not lead, whatever its locks say later", async ()
   const told: boolean[] = [];
   const { locks } = refusing("SecurityError");
   joinTabs("1", inBrowser(locks), (leads) => told.push(leads)).leave();
+  // Longer than tabs wait for who leads.
   await new Promise((resolve) => setTimeout(resolve, 400));
   expect(told).toEqual([]);
 });
